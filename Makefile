@@ -1,0 +1,36 @@
+# make run · make test · make bench
+
+PYTHON ?= python3
+PORT ?= 8000
+BIN := .venv/bin
+
+.PHONY: run test lint bench
+.DELETE_ON_ERROR:
+
+run: .venv/run  ## serve on PORT (8000)
+	exec $(BIN)/uvicorn main:app --workers 1 --port $(PORT)
+
+test: .venv/dev  ## every test
+	$(BIN)/pytest
+
+lint: .venv/dev  ## what CI runs beside the tests
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy .
+
+bench: .venv/dev  ## the figures, each beside its yardstick
+	$(BIN)/python -m benchmarks.pace
+	$(BIN)/python -m benchmarks.accept
+	$(BIN)/python -m benchmarks.backlog
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Sluice needs Python 3.11 or newer; name one with PYTHON=")'
+	$(PYTHON) -m venv .venv
+
+.venv/run: requirements.txt | .venv/bin/python
+	$(BIN)/pip install --quiet --requirement requirements.txt
+	touch $@
+
+.venv/dev: requirements.txt requirements-dev.txt | .venv/bin/python
+	$(BIN)/pip install --quiet --requirement requirements-dev.txt
+	touch $@

@@ -1,0 +1,1 @@
+"""Sluice: accepts ingestions at once and feeds them to an upstream in strict order, at an exact pace."""

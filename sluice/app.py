@@ -1,0 +1,60 @@
+"""Puts the pieces together; the lifespan starts and stops them."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI
+
+from sluice import api, problem
+from sluice.clock import Clock, SystemClock
+from sluice.dispatcher import Dispatcher
+from sluice.journal.memory import MemoryJournal
+from sluice.lane import Lane
+from sluice.pace import Pace
+from sluice.process import claim_backlog, sigterm
+from sluice.settings import Settings, load_settings
+from sluice.upstream import HttpUpstream, SimulatedUpstream, Upstream
+
+DESCRIPTION = """Takes lists of IDs at once and feeds them to an upstream in strict priority order, at an exact pace.
+
+Submit with `POST /ingest`, follow with `GET /status/{ingestion_id}`. Every error is
+`application/problem+json` (RFC 9457) and says what to change."""
+
+
+def create_app(
+    settings: Settings | None = None, upstream: Upstream | None = None, clock: Clock | None = None
+) -> FastAPI:
+    """Return the service as an ASGI application; its backlog lives as long as the app's lifespan.
+
+    Settings come from the environment and the upstream from the settings, unless
+    given. An ill-formed setting, or a second worker process, ends the process.
+    """
+    settings = settings or load_settings()
+    clock = clock or SystemClock()
+    claim = claim_backlog()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
+        simulated = upstream is None and settings.upstream_url is None
+        pace = Pace(settings.batch_interval, seconds_per_id=settings.upstream_delay if simulated else 0.0)
+        lane = Lane(MemoryJournal(), pace, settings.batch_size)
+        async with AsyncExitStack() as stack:
+            if upstream is not None:
+                chosen = upstream
+            elif settings.upstream_url is not None:
+                chosen = await stack.enter_async_context(HttpUpstream(settings.upstream_url, settings.upstream_timeout))
+            else:
+                chosen = SimulatedUpstream(settings.upstream_delay)
+            dispatcher = Dispatcher(lane, chosen, clock, settings.upstream_timeout)
+            loop = asyncio.get_running_loop()
+            stack.enter_context(sigterm(lambda: loop.call_soon_threadsafe(dispatcher.drain)))
+            await stack.enter_async_context(dispatcher.running(settings.shutdown_grace))
+            yield {"lane": lane}
+
+    app = FastAPI(title="Sluice", version="0.1.0", description=DESCRIPTION, lifespan=lifespan)
+    app.state.claim = claim
+    problem.install(app)
+    api.add_routes(app.router, settings, clock)
+    return app

@@ -1,0 +1,128 @@
+"""The one shape of every error: RFC 9457 problem details, and how it is described in OpenAPI."""
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel, ValidationError
+from pydantic.json_schema import models_json_schema
+from starlette.exceptions import HTTPException
+
+MEDIA_TYPE = "application/problem+json"
+SCHEMA_REF = "#/components/schemas/{model}"
+
+
+class FieldProblem(BaseModel):
+    """What is wrong with one field of the request, and where it is: `ids[3]`."""
+
+    field: str
+    detail: str
+
+
+class Problem(BaseModel):
+    """Why a request was refused (RFC 9457). `errors` is there when fields of the request are at fault."""
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: str
+    errors: list[FieldProblem] | None = None
+
+
+class ProblemError(Exception):
+    """Refuses the request with an HTTP status, a text that says what to change, and the fields at fault."""
+
+    def __init__(self, status: HTTPStatus, detail: str, errors: list[FieldProblem] | None = None) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.detail = detail
+        self.errors = errors
+
+
+def validation_problem(failures: list[Any]) -> ProblemError:
+    """Return the 400 (not JSON) or 422 for what pydantic lists in `ValidationError.errors()`."""
+    for failure in failures:
+        if failure["type"] == "json_invalid":
+            return ProblemError(HTTPStatus.BAD_REQUEST, f"The body is not JSON. {failure['msg']}.")
+    errors = [FieldProblem(field=_path(failure["loc"]), detail=failure["msg"]) for failure in failures]
+    detail = "; ".join(f"{error.field or 'body'}: {error.detail}" for error in errors)
+    return ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, detail, errors)
+
+
+def _path(location: tuple[int | str, ...]) -> str:
+    path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
+    return path.removeprefix(".")
+
+
+def install(app: FastAPI) -> None:
+    """Answer every error of the app in this shape, and add the shape to its OpenAPI document."""
+
+    @app.exception_handler(ProblemError)
+    async def on_problem(request: Request, error: ProblemError) -> Response:
+        return _response(error.status, error.detail, error.errors)
+
+    @app.exception_handler(ValidationError)
+    async def on_body(request: Request, error: ValidationError) -> Response:
+        problem = validation_problem(error.errors(include_url=False, include_context=False, include_input=False))
+        return _response(problem.status, problem.detail, problem.errors)
+
+    @app.exception_handler(RequestValidationError)
+    async def on_parameters(request: Request, error: RequestValidationError) -> Response:
+        # The first part of FastAPI's location is where the field was ("query"), not its path.
+        problem = validation_problem([{**failure, "loc": failure["loc"][1:]} for failure in error.errors()])
+        return _response(problem.status, problem.detail, problem.errors)
+
+    @app.exception_handler(HTTPException)
+    async def on_http(request: Request, error: HTTPException) -> Response:
+        status = HTTPStatus(error.status_code)
+        detail = {
+            HTTPStatus.NOT_FOUND: f"Nothing is at {request.url.path}; /docs lists what there is.",
+            HTTPStatus.METHOD_NOT_ALLOWED: f"{request.method} is not possible at {request.url.path}.",
+        }.get(status, error.detail)
+        return _response(status, detail, headers=error.headers)
+
+    @app.exception_handler(Exception)
+    async def on_bug(request: Request, error: Exception) -> Response:
+        return _response(HTTPStatus.INTERNAL_SERVER_ERROR, "The server failed; its log says why.")
+
+    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
+
+
+def documented(status: HTTPStatus, detail: str, errors: list[FieldProblem] | None = None) -> dict[str, Any]:
+    """Return the OpenAPI response object of a problem, with an example."""
+    example = Problem(title=status.phrase, status=status, detail=detail, errors=errors)
+    return {
+        "description": status.phrase,
+        "content": {
+            MEDIA_TYPE: {
+                "schema": {"$ref": SCHEMA_REF.format(model="Problem")},
+                "example": example.model_dump(exclude_none=True),
+            }
+        },
+    }
+
+
+def _response(
+    status: HTTPStatus,
+    detail: str,
+    errors: list[FieldProblem] | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    problem = Problem(title=status.phrase, status=status, detail=detail, errors=errors)
+    return Response(
+        problem.model_dump_json(exclude_none=True), status_code=status, headers=headers, media_type=MEDIA_TYPE
+    )
+
+
+def _openapi(app: FastAPI) -> dict[str, Any]:
+    if app.openapi_schema is None:
+        document = get_openapi(
+            title=app.title, version=app.version, description=app.description, routes=app.routes, tags=app.openapi_tags
+        )
+        _, definitions = models_json_schema([(Problem, "serialization")], ref_template=SCHEMA_REF)
+        document.setdefault("components", {}).setdefault("schemas", {}).update(definitions["$defs"])
+        app.openapi_schema = document
+    return app.openapi_schema
