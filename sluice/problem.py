@@ -12,6 +12,8 @@ from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
 
 MEDIA_TYPE = "application/problem+json"
+# As RFC 9110 names them; Python's own phrases changed to these in 3.13.
+TITLES = {413: "Content Too Large", 422: "Unprocessable Content"}
 SCHEMA_REF = "#/components/schemas/{model}"
 
 
@@ -93,9 +95,9 @@ def install(app: FastAPI) -> None:
 
 def documented(status: HTTPStatus, detail: str, errors: list[FieldProblem] | None = None) -> dict[str, Any]:
     """Return the OpenAPI response object of a problem, with an example."""
-    example = Problem(title=status.phrase, status=status, detail=detail, errors=errors)
+    example = Problem(title=_title(status), status=status, detail=detail, errors=errors)
     return {
-        "description": status.phrase,
+        "description": _title(status),
         "content": {
             MEDIA_TYPE: {
                 "schema": {"$ref": SCHEMA_REF.format(model="Problem")},
@@ -105,13 +107,17 @@ def documented(status: HTTPStatus, detail: str, errors: list[FieldProblem] | Non
     }
 
 
+def _title(status: HTTPStatus) -> str:
+    return TITLES.get(status, status.phrase)
+
+
 def _response(
     status: HTTPStatus,
     detail: str,
     errors: list[FieldProblem] | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> Response:
-    problem = Problem(title=status.phrase, status=status, detail=detail, errors=errors)
+    problem = Problem(title=_title(status), status=status, detail=detail, errors=errors)
     return Response(
         problem.model_dump_json(exclude_none=True), status_code=status, headers=headers, media_type=MEDIA_TYPE
     )

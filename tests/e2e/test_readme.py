@@ -1,0 +1,64 @@
+"""The README's session behaves as printed, its settings are the settings, its upstream runs."""
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+from sluice.settings import Settings
+from tests.e2e.servers import ROOT, serving
+
+README = (ROOT / "README.md").read_text()
+UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+def general(text: str) -> str:
+    return TIME.sub("<time>", UUID.sub("<uuid>", text)).strip()
+
+
+def test_session_behaves_as_printed() -> None:
+    commands = [
+        (command.replace("\\\n", ""), printed)
+        for session in blocks("console")
+        for command, printed in re.findall(r"^\$ (.*(?:\\\n.*)*)\n((?:(?!\$ ).*\n)*)", session, re.MULTILINE)
+    ]
+    assert len(commands) > 5
+    live: dict[str, str] = {}
+
+    with serving() as server:
+        for command, printed in commands:
+            for old, new in live.items():
+                command = command.replace(old, new)  # noqa: PLW2901
+            run = subprocess.run(
+                ["bash", "-c", command.replace("localhost:8000", f"localhost:{server.port}")],
+                capture_output=True,
+                text=True,
+                check=True,
+            )
+            live |= dict(zip(UUID.findall(printed)[:1], UUID.findall(run.stdout)[:1], strict=True))
+            assert general(run.stdout) == general(printed), command
+
+
+def test_every_setting_is_in_the_table_with_its_default() -> None:
+    rows = dict(re.findall(r"^\| `([A-Z_]+)` \| ([^|]+) \|", README, re.MULTILINE))
+
+    expected = {
+        name.upper(): "unset" if field.default is None else f"`{field.default:g}`".replace("e+06", "000000")
+        for name, field in Settings.model_fields.items()
+    }
+    expected["MAX_BODY_BYTES"] = f"`{Settings.model_fields['max_body_bytes'].default}`"
+    assert {name: default.strip() for name, default in rows.items() if name != "PORT"} == expected
+
+
+def test_own_upstream_of_the_readme_runs(tmp_path: Path) -> None:
+    (example,) = blocks("python")
+    (tmp_path / "mine.py").write_text(example)
+    command = f"uvicorn --app-dir {tmp_path} mine:app --port $PORT"
+
+    with serving(command, PYTHONPATH=os.fspath(ROOT), BATCH_INTERVAL="0.05") as server:
+        server.wait_until_complete(server.submit([1, 2, 3, 4], "LOW"))

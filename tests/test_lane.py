@@ -1,0 +1,64 @@
+import pytest
+
+from sluice.models import Priority
+from tests.virtual import Bench, RecordingUpstream, VirtualLoop
+
+
+@pytest.fixture
+def bench(loop: VirtualLoop) -> Bench:
+    return Bench(loop, RecordingUpstream()).start()
+
+
+def test_created_time_never_goes_back_when_the_wall_clock_does(bench: Bench) -> None:
+    first = bench.submit([1], Priority.LOW)
+    bench.clock.wall_offset = -3600.0
+
+    second = bench.submit([2], Priority.LOW)
+
+    assert second.created_time == first.created_time
+    assert second.seq > first.seq
+
+
+def test_forecast_of_a_fresh_ingestion_counts_the_slots_ahead(bench: Bench) -> None:
+    bench.submit([1, 2, 3], Priority.MEDIUM)
+    bench.loop.advance(0)
+    job = bench.submit([4, 5, 6, 7], Priority.MEDIUM)
+    bench.submit([8, 9, 10], Priority.HIGH)
+
+    forecast = bench.lane.forecast(job, bench.clock.now())
+
+    assert forecast is not None
+    assert forecast.position == 1
+    assert forecast.start == pytest.approx(10.0)
+    assert forecast.completion == pytest.approx(16.0)
+
+
+def test_forecast_of_the_last_running_batch_is_its_start_and_end(bench: Bench) -> None:
+    job = bench.submit([1, 2], Priority.LOW)
+    bench.loop.advance(1)
+
+    forecast = bench.lane.forecast(job, bench.clock.now())
+
+    assert forecast is not None
+    assert forecast.position == 0
+    assert forecast.start == pytest.approx(0.0)
+    assert forecast.completion == pytest.approx(2.0)
+
+
+def test_forecast_of_a_done_ingestion_is_none(bench: Bench) -> None:
+    job = bench.submit([1], Priority.LOW)
+    bench.loop.advance(2)
+
+    assert job.is_done
+    assert bench.lane.forecast(job, bench.clock.now()) is None
+
+
+def test_forecast_of_an_overdue_running_batch_is_not_in_the_past(loop: VirtualLoop) -> None:
+    bench = Bench(loop, RecordingUpstream(), seconds_per_id=0.5).start()
+    job = bench.submit([1, 2, 3], Priority.LOW)
+    bench.loop.advance(2.5)
+
+    forecast = bench.lane.forecast(job, bench.clock.now())
+
+    assert forecast is not None
+    assert forecast.completion == bench.clock.now()
