@@ -19,6 +19,7 @@ lint: .venv/dev  ## what CI runs beside the tests
 	$(BIN)/mypy .
 
 bench: .venv/dev  ## the figures, each beside its yardstick
+	command -v wrk >/dev/null || { apt-get update -qq && apt-get install -y -qq wrk; }
 	$(BIN)/python -m benchmarks.pace
 	$(BIN)/python -m benchmarks.accept
 	$(BIN)/python -m benchmarks.backlog

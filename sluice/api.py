@@ -116,7 +116,7 @@ def add_routes(router: APIRouter, settings: Settings, clock: Clock) -> None:
         shown = range(ingestion.total)[offset:end]
         link = f'</status/{ingestion_id}?offset={end}&limit={limit}>; rel="next"'
         return Response(
-            _status(lane, clock, ingestion, shown).model_dump_json(),
+            describe(lane, clock, ingestion, shown).model_dump_json(),
             media_type="application/json",
             headers={"Link": link} if end < ingestion.total else None,
         )
@@ -153,7 +153,8 @@ def _find(lane: Lane, text: str) -> Ingestion:
     raise ProblemError(HTTPStatus.NOT_FOUND, UNKNOWN)
 
 
-def _status(lane: Lane, clock: Clock, ingestion: Ingestion, indexes: range) -> StatusResponse:
+def describe(lane: Lane, clock: Clock, ingestion: Ingestion, indexes: range) -> StatusResponse:
+    """Return what `/status` answers for an ingestion, with the batches of `indexes`. O(len(indexes))."""
     now = clock.now()
     offset = clock.time() - now
 

@@ -307,7 +307,7 @@ def test_forecast_past_the_last_rfc3339_time_is_that_time() -> None:
 
 def test_bug_is_a_500_in_the_same_shape(monkeypatch: pytest.MonkeyPatch) -> None:
     app = create_app(Settings(shutdown_grace=0), EndlessUpstream(), StoppedClock())
-    monkeypatch.setattr("sluice.api._status", lambda *_: 1 / 0)
+    monkeypatch.setattr("sluice.api.describe", lambda *_: 1 / 0)
 
     with TestClient(app, raise_server_exceptions=False) as client:
         assert_problem(client.get(f"/status/{submit(client, [1])}"), 500, "log")
