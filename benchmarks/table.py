@@ -32,7 +32,7 @@ def uvicorn(app: str) -> Iterator[int]:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port = int(listener.getsockname()[1])
-    command = [BIN / "uvicorn", app, "--port", str(port), "--no-access-log", "--log-level", "warning"]
+    command = [os.fspath(BIN / "uvicorn"), app, "--port", str(port), "--no-access-log", "--log-level", "warning"]
     process = subprocess.Popen(command)
     try:
         while True:
