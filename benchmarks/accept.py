@@ -1,5 +1,6 @@
 """How fast 5-ID jobs are accepted over HTTP: Sluice beside an empty FastAPI route and a naive implementation."""
 
+import os
 import re
 import subprocess
 import sys
@@ -23,7 +24,16 @@ wrk.headers["Content-Type"] = "application/json"
 
 def load(port: int, script: Path) -> tuple[float, float]:
     """Return requests per second and p99 in milliseconds of one wrk run; fail on any answer but 2xx."""
-    command = ["wrk", "-t1", "-c32", f"-d{SECONDS}s", "--latency", "-s", script, f"http://127.0.0.1:{port}/ingest"]
+    command = [
+        "wrk",
+        "-t1",
+        "-c32",
+        f"-d{SECONDS}s",
+        "--latency",
+        "-s",
+        os.fspath(script),
+        f"http://127.0.0.1:{port}/ingest",
+    ]
     output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert "Non-2xx" not in output, output
     rate = re.search(r"Requests/sec:\s+([\d.]+)", output)

@@ -1,8 +1,10 @@
-"""What can happen to a lane. A journal remembers these; `Lane.apply` is what they do."""
+"""What can happen to a lane. A journal remembers these; `Lane.apply` is what they do.
+
+An `ingestion_id` is the canonical text of a UUID: lower case, with hyphens.
+"""
 
 from array import array
 from typing import NamedTuple
-from uuid import UUID
 
 from sluice.models import Priority
 
@@ -10,7 +12,7 @@ from sluice.models import Priority
 class Accepted(NamedTuple):
     """An ingestion was taken in. `created_time` is Unix seconds; `seq` breaks its ties."""
 
-    ingestion_id: UUID
+    ingestion_id: str
     priority: Priority
     created_time: float
     seq: int
@@ -21,7 +23,7 @@ class Accepted(NamedTuple):
 class Started(NamedTuple):
     """Batch `batch_index` was handed to the upstream at `at`, seconds on the monotonic clock."""
 
-    ingestion_id: UUID
+    ingestion_id: str
     batch_index: int
     at: float
 
@@ -29,7 +31,7 @@ class Started(NamedTuple):
 class Finished(NamedTuple):
     """Batch `batch_index` ended at `at`, seconds on the monotonic clock; `error` says why if it failed."""
 
-    ingestion_id: UUID
+    ingestion_id: str
     batch_index: int
     at: float
     error: str | None = None

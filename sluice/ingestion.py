@@ -1,7 +1,8 @@
 """One accepted ingestion: its IDs, its cursor, and everything that follows from them."""
 
 from typing import NamedTuple
-from uuid import UUID, uuid5
+
+from uuid_utils import UUID, uuid5
 
 from sluice.events import Accepted
 from sluice.models import BatchStatus, IngestionStatus
@@ -10,9 +11,9 @@ from sluice.models import BatchStatus, IngestionStatus
 class Batch(NamedTuple):
     """Up to `batch_size` IDs of one ingestion that go to the upstream together."""
 
-    ingestion_id: UUID
+    ingestion_id: str
     batch_index: int
-    batch_id: UUID
+    batch_id: str
     ids: list[int]
 
 
@@ -82,4 +83,4 @@ class Ingestion:
         """Return batch `index` (0 to `total - 1`)."""
         first = index * self.batch_size
         ids = self.ids[first : first + self.batch_size].tolist()
-        return Batch(self.ingestion_id, index, uuid5(self.ingestion_id, str(index)), ids)
+        return Batch(self.ingestion_id, index, str(uuid5(UUID(self.ingestion_id), str(index))), ids)

@@ -4,7 +4,8 @@ from array import array
 from collections.abc import Sequence
 from itertools import count
 from typing import NamedTuple
-from uuid import UUID, uuid4
+
+from uuid_utils import uuid4
 
 from sluice.backlog import Backlog
 from sluice.events import Accepted, Event, Finished, Started
@@ -34,7 +35,7 @@ class Lane:
         self.pace = pace
         self.batch_size = batch_size
         self.backlog = Backlog()
-        self.ingestions: dict[UUID, Ingestion] = {}
+        self.ingestions: dict[str, Ingestion] = {}
         self.running: Started | None = None
         self._seq = count()
         self._latest_created_time = 0.0
@@ -70,7 +71,8 @@ class Lane:
         """Propose to take in `ids` at `time`, Unix seconds."""
         # A wall clock that is set back must not let a newcomer overtake.
         self._latest_created_time = max(self._latest_created_time, time)
-        return Accepted(uuid4(), priority, self._latest_created_time, next(self._seq), self.batch_size, array("I", ids))
+        created_time, seq = self._latest_created_time, next(self._seq)
+        return Accepted(str(uuid4()), priority, created_time, seq, self.batch_size, array("I", ids))
 
     def next_batch(self) -> Batch | None:
         """Decide which batch is next: the first unstarted one of the ingestion at the head of the backlog."""

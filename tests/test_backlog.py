@@ -11,7 +11,7 @@ from tests.virtual import VirtualLoop
 
 def add(backlog: Backlog, seq: int, priority: Priority, batches: int = 1, created_time: float = 0.0) -> Ingestion:
     ids = array("I", [1]) * (3 * batches)
-    ingestion = Ingestion(Accepted(uuid4(), priority, created_time, seq, 3, ids))
+    ingestion = Ingestion(Accepted(str(uuid4()), priority, created_time, seq, 3, ids))
     backlog.add(ingestion)
     return ingestion
 

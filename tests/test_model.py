@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Sequence
 from typing import NamedTuple
-from uuid import UUID
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -27,7 +26,7 @@ class Waiting(NamedTuple):
     created_time: float
     seq: int
     batch_index: int
-    ingestion_id: UUID
+    ingestion_id: str
 
 
 class SortedListJournal:
@@ -37,7 +36,7 @@ class SortedListJournal:
         self.loop = loop
         self.interval = interval
         self.waiting: list[Waiting] = []
-        self.statuses: dict[UUID, list[str]] = {}
+        self.statuses: dict[str, list[str]] = {}
         self.running: Started | None = None
         self.last_start = -NEVER
         self.last_end = -NEVER
@@ -181,8 +180,8 @@ class TimedJournal:
     """Notes when each ingestion first started after `watch`, and when it last ended."""
 
     def __init__(self) -> None:
-        self.starts: dict[UUID, list[float]] = {}
-        self.ends: dict[UUID, float] = {}
+        self.starts: dict[str, list[float]] = {}
+        self.ends: dict[str, float] = {}
 
     async def append(self, events: Sequence[Event]) -> None:
         for event in events:

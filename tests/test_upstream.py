@@ -13,7 +13,7 @@ from tests.virtual import TICK, VirtualLoop
 
 
 def batch(*ids: int) -> Batch:
-    return Batch(uuid4(), 0, uuid4(), list(ids))
+    return Batch(str(uuid4()), 0, str(uuid4()), list(ids))
 
 
 def test_simulated_upstream_takes_its_delay_per_id(loop: VirtualLoop) -> None:

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, NamedTuple
-from uuid import UUID
 
 import async_solipsism
 
@@ -131,7 +130,7 @@ class Bench:
         self.loop.run_until_complete(self.lane.record(accepted))
         return self.lane.ingestions[accepted.ingestion_id]
 
-    def statuses(self, ingestion_id: UUID) -> list[str]:
+    def statuses(self, ingestion_id: str) -> list[str]:
         """Return the status of every batch of an ingestion."""
         ingestion = self.lane.ingestions[ingestion_id]
         return [ingestion.batch_status(index).value for index in range(ingestion.total)]
