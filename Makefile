@@ -1,14 +1,14 @@
 # make run · make test · make bench
 
 PYTHON ?= python3
-PORT ?= 8000
+PORT := $(or $(PORT),8000)
 BIN := .venv/bin
 
 .PHONY: run test lint bench
 .DELETE_ON_ERROR:
 
 run: .venv/run  ## serve on PORT (8000)
-	exec $(BIN)/uvicorn main:app --workers 1 --port $(PORT)
+	exec $(BIN)/uvicorn main:app --workers 1 --port $(PORT) --timeout-graceful-shutdown 10
 
 test: .venv/dev  ## every test
 	$(BIN)/pytest
@@ -26,6 +26,9 @@ bench: .venv/dev  ## the figures, each beside its yardstick
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Sluice needs Python 3.11 or newer; name one with PYTHON=")'
+	@# Debian's python3 comes without what makes environments.
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { apt-get update -qq && apt-get install -y -qq python3-venv; } \
+		|| { echo 'Sluice needs the module ensurepip: install python3-venv (or your system'"'"'s like)'; exit 1; }
 	$(PYTHON) -m venv .venv
 
 .venv/run: requirements.txt | .venv/bin/python

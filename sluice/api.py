@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.routing import APIRoute
 from starlette.requests import ClientDisconnect
 from starlette.routing import BaseRoute
@@ -15,6 +15,7 @@ from sluice.clock import Clock
 from sluice.ingestion import Ingestion
 from sluice.lane import Lane
 from sluice.models import (
+    INGESTION_ID_EXAMPLE,
     BatchResponse,
     IngestResponse,
     Priority,
@@ -38,6 +39,7 @@ INGEST_RESPONSES: dict[int | str, dict[str, Any]] = {
         "The body has more than 33554432 bytes; split the IDs over several ingestions.",
     ),
     415: documented(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, NOT_JSON),
+    405: documented(HTTPStatus.METHOD_NOT_ALLOWED, "GET is not possible at /ingest."),
     422: documented(
         HTTPStatus.UNPROCESSABLE_ENTITY,
         "ids[1]: Input should be greater than or equal to 1",
@@ -49,6 +51,7 @@ STATUS_RESPONSES: dict[int | str, dict[str, Any]] = {
         "headers": {"Link": {"description": '`rel="next"`: the next page of batches.', "schema": {"type": "string"}}}
     },
     404: documented(HTTPStatus.NOT_FOUND, UNKNOWN),
+    405: documented(HTTPStatus.METHOD_NOT_ALLOWED, "DELETE is not possible at /status/1."),
     422: documented(
         HTTPStatus.UNPROCESSABLE_ENTITY,
         "limit: Input should be less than or equal to 1000",
@@ -100,6 +103,7 @@ def routes(settings: Settings, clock: Clock) -> list[BaseRoute]:
         "/ingest",
         ingest,
         methods=["POST"],
+        summary="Submit IDs",
         response_model=IngestResponse,
         responses=INGEST_RESPONSES,
         openapi_extra={
@@ -111,10 +115,15 @@ def routes(settings: Settings, clock: Clock) -> list[BaseRoute]:
         route_class_override=BodyRoute,
     )
 
-    @router.get("/status/{ingestion_id}", response_model=StatusResponse, responses=STATUS_RESPONSES)
+    @router.get(
+        "/status/{ingestion_id}",
+        summary="Follow an ingestion",
+        response_model=StatusResponse,
+        responses=STATUS_RESPONSES,
+    )
     async def status(
         request: Request,
-        ingestion_id: str,
+        ingestion_id: Annotated[str, Path(examples=[INGESTION_ID_EXAMPLE])],
         offset: Annotated[int, Query(ge=0, description="The first batch to show.")] = 0,
         limit: Annotated[int, Query(ge=1, le=PAGE, description="How many batches to show, at most.")] = PAGE,
     ) -> Response:

@@ -23,6 +23,8 @@ DESCRIPTION = """Takes lists of IDs at once and feeds them to an upstream in str
 Submit with `POST /ingest`, follow with `GET /status/{ingestion_id}`. Every error is
 `application/problem+json` (RFC 9457) and says what to change."""
 
+BACKSTOP = 0.5  # seconds
+
 
 def create_app(
     settings: Settings | None = None, upstream: Upstream | None = None, clock: Clock | None = None
@@ -42,13 +44,17 @@ def create_app(
         pace = Pace(settings.batch_interval, seconds_per_id=settings.upstream_delay if simulated else 0.0)
         lane = Lane(MemoryJournal(), pace, settings.batch_size)
         async with AsyncExitStack() as stack:
+            timeout: float | None = settings.upstream_timeout
             if upstream is not None:
                 chosen = upstream
             elif settings.upstream_url is not None:
                 chosen = await stack.enter_async_context(HttpUpstream(settings.upstream_url, settings.upstream_timeout))
+                # It ends its calls itself, and knows which of them was late; this is only a backstop.
+                timeout = settings.upstream_timeout + BACKSTOP
             else:
                 chosen = SimulatedUpstream(settings.upstream_delay)
-            dispatcher = Dispatcher(lane, chosen, clock, settings.upstream_timeout)
+                timeout = None  # however long its delay, it never fails
+            dispatcher = Dispatcher(lane, chosen, clock, timeout)
             loop = asyncio.get_running_loop()
             stack.enter_context(sigterm(lambda: loop.call_soon_threadsafe(dispatcher.drain)))
             await stack.enter_async_context(dispatcher.running(settings.shutdown_grace))
@@ -63,6 +69,8 @@ def create_app(
         description=DESCRIPTION,
         lifespan=lifespan,
         routes=api.routes(settings, clock),
+        # A redirect to the same path without its slash would be one more answer that is no problem+json.
+        redirect_slashes=False,
         # FastAPI would look for OpenTelemetry at every request, and call out wherever it is pointed to.
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )

@@ -14,31 +14,37 @@ from sluice.upstream import Upstream, UpstreamError
 logger = logging.getLogger(__name__)
 
 
+# Seconds that an upstream whose time is up has to let go of its calls before the next batch may start.
+CANCEL_GRACE = 1.0
+LONGEST_ERROR = 1000
+
+
 class Dispatcher:
     """Starts one batch of a lane per slot, never two at a time.
 
-    `upstream_timeout` is seconds per batch. Whatever the upstream does (raise,
-    hang, be cancelled from within), the batch ends and the next has its slot.
+    `upstream_timeout` is seconds per batch, None for no limit. Whatever the
+    upstream does (raise, hang, be cancelled from within), the batch ends and the
+    next has its slot.
     """
 
-    def __init__(self, lane: Lane, upstream: Upstream, clock: Clock, upstream_timeout: float) -> None:
+    def __init__(self, lane: Lane, upstream: Upstream, clock: Clock, upstream_timeout: float | None) -> None:
         self.lane = lane
         self.lock = asyncio.Lock()
         self._upstream = upstream
         self._clock = clock
         self._upstream_timeout = upstream_timeout
-        self._draining = False
+        self._drained_at: float | None = None
 
     @asynccontextmanager
     async def running(self, grace: float) -> AsyncIterator[None]:
-        """Dispatch in the background; on leaving, let a running batch finish within `grace` seconds."""
+        """Dispatch in the background; a running batch has `grace` seconds from `drain`, or from leaving, to finish."""
         task = asyncio.create_task(self.run(), name="dispatcher")
         try:
             yield
         finally:
-            self.drain()
+            left = self.drain() + grace - self._clock.now()
             try:
-                async with asyncio.timeout(grace):
+                async with asyncio.timeout(left):
                     await self.lock.acquire()
             except TimeoutError:
                 logger.warning("a batch was still running after the grace of %g s and was cut off", grace)
@@ -46,18 +52,20 @@ class Dispatcher:
             with suppress(asyncio.CancelledError):
                 await task
 
-    def drain(self) -> None:
-        """Start no further batch."""
-        self._draining = True
+    def drain(self) -> float:
+        """Start no further batch; return since when, in seconds on the clock."""
+        if self._drained_at is None:
+            self._drained_at = self._clock.now()
+        return self._drained_at
 
     async def run(self) -> None:
         """Dispatch until drained or cancelled."""
         try:
-            while not self._draining:
+            while self._drained_at is None:
                 await self.lane.backlog.wait()
                 await self._clock.sleep_until(self.lane.next_start(self._clock.now()))
                 async with self.lock:
-                    if not self._draining:
+                    if self._drained_at is None:
                         await self._dispatch()
         except Exception:
             logger.critical("the dispatcher stopped: no further batch will start", exc_info=True)
@@ -75,15 +83,22 @@ class Dispatcher:
 
     async def _call(self, batch: Batch) -> str | None:
         """Call the upstream and return why the batch failed, or None."""
+
+        async def attempt() -> None:
+            # The upstream counts from the call, and other tasks may have taken time since the decision.
+            self.lane.pace.started(self._clock.now())
+            await self._upstream.process(batch)
+
         # A task of its own: a cancellation that the upstream raises itself must not end the
         # dispatcher, and one that it swallows must not hold it.
-        call = asyncio.ensure_future(self._upstream.process(batch))
+        call = asyncio.create_task(attempt())
         try:
             await asyncio.wait({call}, timeout=self._upstream_timeout)
-        finally:
             in_time = call.done()
+        finally:
             call.cancel()
         if not in_time:
+            await asyncio.wait({call}, timeout=CANCEL_GRACE)
             return f"no answer within {self._upstream_timeout:g} s"
         if call.cancelled():
             return "the upstream call was cancelled"
@@ -91,7 +106,8 @@ class Dispatcher:
             case None:
                 return None
             case UpstreamError() as error:
-                return str(error)
+                # What a client could not be shown, it is not shown; nor is a whole page of it kept.
+                return str(error).encode(errors="replace").decode()[:LONGEST_ERROR]
             case error:
                 # Only the kind goes to clients: the text of a foreign error may hold a secret.
                 logger.warning("the upstream raised", exc_info=error)

@@ -10,10 +10,13 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel, ValidationError
 from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 MEDIA_TYPE = "application/problem+json"
 # As RFC 9110 names them; Python's own phrases changed to these in 3.13.
 TITLES = {413: "Content Too Large", 422: "Unprocessable Content"}
+MOST_ERRORS = 20
+LONGEST_PATH = 100
 SCHEMA_REF = "#/components/schemas/{model}"
 
 
@@ -44,6 +47,15 @@ class ProblemError(Exception):
         self.errors = errors
 
 
+def body_problem(error: ValidationError) -> ProblemError:
+    """Return the 400 (not JSON) or 422 for a body that a model refused."""
+    if error.error_count() > MOST_ERRORS:
+        # Listing them would take, and answer with, many times the body's own size.
+        detail = f"The body has {error.error_count()} errors, most of them fields that do not belong there."
+        return ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, detail)
+    return validation_problem(error.errors(include_url=False, include_context=False, include_input=False))
+
+
 def validation_problem(failures: list[Any]) -> ProblemError:
     """Return the 400 (not JSON) or 422 for what pydantic lists in `ValidationError.errors()`."""
     for failure in failures:
@@ -56,7 +68,8 @@ def validation_problem(failures: list[Any]) -> ProblemError:
 
 def _path(location: tuple[int | str, ...]) -> str:
     path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
-    return path.removeprefix(".")
+    path = path.removeprefix(".")
+    return path if len(path) <= LONGEST_PATH else f"{path[:LONGEST_PATH]}…"
 
 
 def install(app: FastAPI) -> None:
@@ -68,7 +81,7 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(ValidationError)
     async def on_body(request: Request, error: ValidationError) -> Response:
-        problem = validation_problem(error.errors(include_url=False, include_context=False, include_input=False))
+        problem = body_problem(error)
         return _response(problem.status, problem.detail, problem.errors)
 
     @app.exception_handler(RequestValidationError)
@@ -76,6 +89,11 @@ def install(app: FastAPI) -> None:
         # The first part of FastAPI's location is where the field was ("query"), not its path.
         problem = validation_problem([{**failure, "loc": failure["loc"][1:]} for failure in error.errors()])
         return _response(problem.status, problem.detail, problem.errors)
+
+    @app.exception_handler(ClientDisconnect)
+    async def on_disconnect(request: Request, error: ClientDisconnect) -> Response:
+        # Nobody is left to read it, and it is no fault of the server's that its log should show.
+        return Response(status_code=HTTPStatus.BAD_REQUEST)
 
     @app.exception_handler(HTTPException)
     async def on_http(request: Request, error: HTTPException) -> Response:

@@ -1,6 +1,7 @@
 """What Sluice asks of the process it runs in: to be the only one, and to end cleanly on SIGTERM."""
 
 import multiprocessing
+import os
 import signal
 import tempfile
 import threading
@@ -20,10 +21,10 @@ def claim_backlog() -> FileLock | None:
     Each worker would hold a backlog of its own: half of the statuses would be
     unknown to each, and the upstream would be called at twice its rate.
     """
-    server = multiprocessing.parent_process()
-    if server is None:
+    is_worker = multiprocessing.parent_process() or os.environ.get("SERVER_SOFTWARE", "").startswith("gunicorn")
+    if not is_worker:
         return None
-    claim = FileLock(Path(tempfile.gettempdir()) / f"sluice-{server.pid}.lock", mode=0o600)
+    claim = FileLock(Path(tempfile.gettempdir()) / f"sluice-{os.getppid()}.lock", mode=0o600)
     try:
         claim.acquire(blocking=False)
     except Timeout:

@@ -4,6 +4,7 @@ import sys
 from typing import Annotated, NoReturn
 from urllib.parse import urlsplit
 
+import httpx
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -41,7 +42,10 @@ class Settings(BaseSettings):
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError("must be an http:// or https:// URL")
-        _ = parts.port  # raises ValueError when it is no port number
+        try:
+            httpx.URL(url.replace("{id}", "1"))
+        except httpx.InvalidURL:
+            raise ValueError("must be an http:// or https:// URL") from None
         if "{id}" in parts.netloc or "{id}" not in parts.path + parts.query:
             raise ValueError("must have {id} in its path or query, for example https://host/items/{id}")
         return url

@@ -8,6 +8,10 @@ import httpx
 
 from sluice.ingestion import Batch
 
+# Seconds that an idle connection is kept. Shorter than any common server keeps it (gunicorn 2,
+# uvicorn, Node and Apache 5): a call on a connection that is just being closed fails.
+KEEP_ALIVE = 1.0
+
 
 class UpstreamError(Exception):
     """The upstream did not take a batch; the text is shown to clients, so it holds no URL and no secret."""
@@ -41,7 +45,8 @@ class HttpUpstream:
     def __init__(self, url: str, timeout: float, transport: httpx.AsyncBaseTransport | None = None) -> None:
         self._url = url
         self._timeout = timeout
-        self._client = httpx.AsyncClient(timeout=timeout, transport=transport)
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=KEEP_ALIVE)
+        self._client = httpx.AsyncClient(timeout=timeout, transport=transport, limits=limits)
 
     async def __aenter__(self) -> Self:
         """Open nothing yet: connections are made, and kept, as calls need them."""
@@ -71,6 +76,6 @@ class HttpUpstream:
                         pass
         except (TimeoutError, httpx.TimeoutException):
             return f"ID {item}: no answer within {self._timeout:g} s"
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
             return f"ID {item}: {type(error).__name__}"
         return None if response.is_success else f"ID {item}: answered {response.status_code}"

@@ -195,6 +195,27 @@ def test_unknown_or_ill_formed_id_is_a_404(client: TestClient, ingestion_id: str
     assert_problem(client.get(f"/status/{ingestion_id}"), 404, "No ingestion")
 
 
+def test_many_errors_are_counted_and_not_listed(client: TestClient) -> None:
+    body = json.dumps({"x" * 50 + str(number): 0 for number in range(1000)}).encode()
+
+    problem = assert_problem(client.post("/ingest", content=body, headers=JSON), 422, "1002 errors")
+
+    assert "errors" not in problem
+
+
+def test_long_name_of_a_field_is_cut(client: TestClient) -> None:
+    body = {"ids": [1], "priority": "LOW", "x" * 50_000: 1}
+
+    response = client.post("/ingest", json=body)
+
+    assert_problem(response, 422, "x" * 100 + "…: Extra inputs")
+    assert len(response.content) < 1000
+
+
+def test_path_with_a_slash_too_many_is_a_404_and_no_redirect(client: TestClient) -> None:
+    assert_problem(client.post("/ingest/", json={}, follow_redirects=False), 404, "/docs")
+
+
 def test_ids_are_found_in_capitals_too(client: TestClient) -> None:
     ingestion_id = submit(client, [1])
 
@@ -325,10 +346,12 @@ def test_openapi_describes_every_error_as_a_problem_with_an_example(client: Test
     errors = {key for key in described if key[1] != "200"}
     assert errors == {
         ("/ingest", "400"),
+        ("/ingest", "405"),
         ("/ingest", "413"),
         ("/ingest", "415"),
         ("/ingest", "422"),
         ("/status/{ingestion_id}", "404"),
+        ("/status/{ingestion_id}", "405"),
         ("/status/{ingestion_id}", "422"),
     }
     for key in errors:

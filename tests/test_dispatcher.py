@@ -110,6 +110,27 @@ async def hang_on(batch: Batch) -> None:
                 raise
 
 
+async def unprintable(batch: Batch) -> None:
+    raise UpstreamError("ID 1: \ud800")
+
+
+def not_even_a_coroutine(batch: Batch) -> Any:
+    return None
+
+
+async def tidy_up_slowly(batch: Batch) -> None:
+    try:
+        await asyncio.Event().wait()
+    finally:
+        await asyncio.sleep(0.5)
+
+
+async def hang_in_calls_of_its_own(batch: Batch) -> None:
+    async with asyncio.TaskGroup() as calls:
+        for _ in batch.ids:
+            calls.create_task(asyncio.Event().wait())
+
+
 async def cancel(batch: Batch) -> None:
     raise asyncio.CancelledError
 
@@ -121,7 +142,11 @@ async def cancel(batch: Batch) -> None:
         (crash, "ValueError"),
         (hang, "no answer within 4 s"),
         (hang_on, "no answer within 4 s"),
+        (tidy_up_slowly, "no answer within 4 s"),
+        (hang_in_calls_of_its_own, "no answer within 4 s"),
         (cancel, "the upstream call was cancelled"),
+        (unprintable, "ID 1: ?"),
+        (not_even_a_coroutine, "TypeError"),
     ],
 )
 def test_failing_batch_ends_failed_and_the_next_has_its_slot(
@@ -141,6 +166,17 @@ def test_failing_batch_ends_failed_and_the_next_has_its_slot(
     assert job.errors == {0: error}
     assert job.status == "completed"
     loop.advance(1000)
+
+
+def test_late_batch_lets_go_of_its_calls_before_the_next_starts(loop: VirtualLoop) -> None:
+    upstream = RecordingUpstream(tidy_up_slowly)
+    bench = Bench(loop, upstream, interval=1.0, timeout=3.0).start()
+
+    bench.submit(range(1, 10), Priority.LOW)
+    loop.advance(8)
+
+    assert upstream.times == pytest.approx([0, 3.5, 7], abs=TICK)
+    assert upstream.most_in_flight == 1
 
 
 def test_upstream_is_called_under_the_lock(loop: VirtualLoop) -> None:
@@ -183,6 +219,30 @@ def test_stopping_cuts_off_a_batch_that_outlasts_the_grace(loop: VirtualLoop, ca
     assert loop.time() == pytest.approx(11.0, abs=TICK)
     assert upstream.in_flight == 0
     assert "cut off" in caplog.text
+
+
+def test_draining_between_two_slots_starts_nothing_more(loop: VirtualLoop) -> None:
+    upstream = RecordingUpstream()
+    bench = Bench(loop, upstream).start()
+    bench.submit(range(1, 10), Priority.LOW)
+    loop.advance(4)
+
+    bench.dispatcher.drain()
+    loop.advance(60)
+
+    assert len(upstream.calls) == 1
+
+
+def test_grace_counts_from_draining(loop: VirtualLoop) -> None:
+    bench = Bench(loop, RecordingUpstream(hang), timeout=60.0).start()
+    bench.submit([1], Priority.LOW)
+    loop.advance(1)
+
+    bench.dispatcher.drain()
+    loop.advance(4)
+    bench.stop()
+
+    assert loop.time() == pytest.approx(11.0, abs=TICK)
 
 
 def test_draining_starts_nothing_more(loop: VirtualLoop) -> None:

@@ -89,9 +89,10 @@ class DispatchMachine(RuleBasedStateMachine):
         asyncio.set_event_loop(self.loop)
         self.plans: list[tuple[float, str]] = []
         self.model = SortedListJournal(self.loop, interval * MILLISECOND)
+        self.upstream = RecordingUpstream(self.behave)
         self.bench = Bench(
             self.loop,
-            RecordingUpstream(self.behave),
+            self.upstream,
             interval=interval * MILLISECOND,
             batch_size=batch_size,
             timeout=30.0,
@@ -111,12 +112,20 @@ class DispatchMachine(RuleBasedStateMachine):
                 raise asyncio.CancelledError
             case "hang":
                 await asyncio.Event().wait()
+            case "tidy":
+                try:
+                    await asyncio.Event().wait()
+                finally:
+                    await asyncio.sleep(0.5)
 
     @rule(count=st.integers(1, 20), priority=PRIORITIES)
     def submit(self, count: int, priority: Priority) -> None:
         self.bench.submit(range(1, count + 1), priority)
 
-    @rule(milliseconds=st.integers(0, 20_000), outcome=st.sampled_from(["done", "refuse", "crash", "cancel", "hang"]))
+    @rule(
+        milliseconds=st.integers(0, 20_000),
+        outcome=st.sampled_from(["done", "refuse", "crash", "cancel", "hang", "tidy"]),
+    )
     def plan_a_batch(self, milliseconds: int, outcome: str) -> None:
         self.plans.append((milliseconds * MILLISECOND, outcome))
 
@@ -132,6 +141,10 @@ class DispatchMachine(RuleBasedStateMachine):
     def every_status_is_the_models(self) -> None:
         for ingestion_id, statuses in self.model.statuses.items():
             assert self.bench.statuses(ingestion_id) == statuses
+
+    @invariant()
+    def the_upstream_never_has_two_batches(self) -> None:
+        assert self.upstream.most_in_flight <= 1
 
     @invariant()
     def nothing_is_overdue(self) -> None:

@@ -39,6 +39,7 @@ def test_environment_sets_every_knob(monkeypatch: pytest.MonkeyPatch) -> None:
         ("UPSTREAM_URL", "https://secret.host/items"),
         ("UPSTREAM_URL", "https://{id}.secret/items/{id}"),
         ("UPSTREAM_URL", "https://secret:port/items/{id}"),
+        ("UPSTREAM_URL", "https://secret.host/\x01/{id}"),
         ("MAX_IDS", "0"),
         ("MAX_BODY_BYTES", "1MB"),
         ("SHUTDOWN_GRACE", "-0.1"),

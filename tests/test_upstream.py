@@ -8,7 +8,7 @@ from uuid import uuid4
 import pytest
 
 from sluice.ingestion import Batch
-from sluice.upstream import HttpUpstream, SimulatedUpstream, UpstreamError
+from sluice.upstream import KEEP_ALIVE, HttpUpstream, SimulatedUpstream, UpstreamError
 from tests.virtual import TICK, VirtualLoop
 
 
@@ -99,6 +99,19 @@ def test_connections_are_kept_from_batch_to_batch(server: LocalServer) -> None:
     asyncio.run(act())
 
     assert len(server.paths) == 6
+    assert server.connections == 2
+
+
+def test_idle_connection_is_given_up_before_a_server_would_close_it(server: LocalServer) -> None:
+    async def act() -> None:
+        async with serving(server) as upstream:
+            await upstream.process(batch(200))
+            await asyncio.sleep(KEEP_ALIVE + 0.1)
+            await upstream.process(batch(200))
+
+    asyncio.run(act())
+
+    assert KEEP_ALIVE < 2  # gunicorn's
     assert server.connections == 2
 
 

@@ -15,6 +15,8 @@ from typing import NamedTuple
 
 import httpx
 
+from sluice.settings import Settings
+
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 PLAIN = "uvicorn main:app --port $PORT"
@@ -47,7 +49,11 @@ class Server(NamedTuple):
 
 def spawn(command: str, **environment: str) -> subprocess.Popen[str]:
     """Start a command line of this environment's `bin` as a host would, output captured."""
-    inherited = {name: value for name, value in os.environ.items() if name != "WEB_CONCURRENCY"}
+    inherited = {
+        name: value
+        for name, value in os.environ.items()
+        if name.lower() not in {*Settings.model_fields, "web_concurrency"}
+    }
     arguments = shlex.split(command.replace("$PORT", environment.get("PORT", "")))
     return subprocess.Popen(
         [BIN / arguments[0], *arguments[1:]],

@@ -5,14 +5,15 @@ import signal
 import socket
 import time
 from itertools import pairwise
+from statistics import median
 
 import pytest
 
 from tests.e2e.servers import PLAIN, ROOT, free_port, recording_upstream, serving, spawn
 
 INTERVAL = 0.25
-# What two calls may lose or gain against each other on the way through the loopback and two schedulers.
-NETWORK = 0.02
+# What two calls may lose or gain against each other on the way through the loopback and two busy schedulers.
+NETWORK = 0.06
 
 
 def test_upstream_sees_the_order_and_the_spacing() -> None:
@@ -28,7 +29,7 @@ def test_upstream_sees_the_order_and_the_spacing() -> None:
     assert [ids for _, ids in starts] == [[1, 2, 3], [21, 22, 23], [24], [4, 5, 6], [31, 32, 33], [34]]
     gaps = [after - before for (before, _), (after, _) in pairwise(starts)]
     assert min(gaps) >= INTERVAL - NETWORK
-    assert sum(gaps) <= len(gaps) * (INTERVAL + NETWORK)
+    assert median(gaps) == pytest.approx(INTERVAL, abs=NETWORK)
 
 
 def test_upstream_that_hangs_or_fails_does_not_shift_the_slots() -> None:
@@ -41,8 +42,10 @@ def test_upstream_that_hangs_or_fails_does_not_shift_the_slots() -> None:
         starts = upstream.starts(gap=INTERVAL / 2)
 
     assert [batch["status"] for batch in body["batches"]] == ["failed"] * 3
-    assert "ID 1: no answer within 0.1 s" in body["batches"][0]["error"] or "no answer" in body["batches"][0]["error"]
-    assert [after - before for (before, _), (after, _) in pairwise(starts)] == pytest.approx([INTERVAL] * 2, abs=0.05)
+    assert body["batches"][0]["error"].startswith("ID 1: no answer within 0.1 s; ID 2: no answer")
+    assert [after - before for (before, _), (after, _) in pairwise(starts)] == pytest.approx(
+        [INTERVAL] * 2, abs=NETWORK
+    )
 
 
 def test_sigterm_finishes_the_batch_answers_the_request_in_flight_and_exits_with_0() -> None:
@@ -123,3 +126,17 @@ def test_oversized_body_is_refused_before_it_has_been_sent() -> None:
         connection.sendall(head.encode())
 
         assert connection.recv(4096).startswith(b"HTTP/1.1 413")
+
+
+def test_client_that_goes_away_in_mid_body_costs_no_traceback() -> None:
+    head = "POST /ingest HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n{"
+    with serving() as server:
+        with socket.create_connection(("127.0.0.1", server.port), timeout=5) as connection:
+            connection.sendall(head.encode())
+            time.sleep(0.2)
+        server.wait_until_complete(server.submit([1], "LOW"))
+        server.process.send_signal(signal.SIGTERM)
+        output, _ = server.process.communicate(timeout=10)
+
+    assert "POST /ingest" in output
+    assert "Traceback" not in output
