@@ -1,55 +1,135 @@
-"""The order: which ingestion is next, and how many batches are ahead of any other."""
+"""The order: which ingestion is next, and how many slots are ahead of any other."""
 
 import asyncio
+from heapq import heapify, heappop, heappush
+from itertools import count
 
-from sluice.ingestion import Ingestion
+from sluice.ingestion import NEVER, Ingestion
 from sluice.models import Priority
+from sluice.prefix_sums import PrefixSums
+
+LEAST_STALE = 1000
+
+Entry = tuple[Priority, float, int, int, Ingestion]
+
+
+class SweptQueue(asyncio.PriorityQueue[Entry]):
+    """A priority queue that can drop what is no longer valid."""
+
+    _queue: list[Entry]  # as asyncio.PriorityQueue makes it, for subclasses
+
+    def sweep(self) -> None:
+        """Drop every entry that its ingestion no longer holds the ticket of."""
+        self._queue = [entry for entry in self._queue if is_valid(entry)]
+        heapify(self._queue)
+
+
+def is_valid(entry: Entry) -> bool:
+    """Return whether this is the entry that its ingestion is queued with."""
+    return entry[-2] == entry[-1].queue_ticket
 
 
 class Backlog:
-    """The waiting ingestions, smallest `(priority, created_time, seq)` first.
+    """The ingestions with work that could start, smallest `(priority, created_time, seq)` first.
 
-    One queue entry per ingestion, which keeps its key while batches of it wait.
-    Per priority, two running totals (batches accepted, batches started) make
-    `position` O(1); the rest is O(log waiting ingestions).
+    One valid queue entry per ingestion, which keeps its key while work of it
+    waits. Entries that a cancellation or another priority made invalid are passed
+    over when they come up, and swept when they are the majority, so that every
+    operation is O(log waiting ingestions), amortised.
+
+    Within a priority the order of `(created_time, seq)` is the order of `seq`, for
+    `created_time` never goes back: so one sum per priority over places `seq` tells
+    how many slots are ahead.
     """
 
     def __init__(self) -> None:
-        self._queue: asyncio.PriorityQueue[tuple[Priority, float, int, Ingestion]] = asyncio.PriorityQueue()
-        self._accepted = [0] * len(Priority)
-        self._started = [0] * len(Priority)
+        self.became_ready = asyncio.Event()
+        self.slots = tuple(PrefixSums() for _ in Priority)
+        # IDs whose time to be tried again has not come: few, for the longest backoff limits them.
+        self.delayed: dict[int, tuple[float, Ingestion]] = {}
+        self._due: list[tuple[float, int]] = []
+        self._queue = SweptQueue()
+        self._queued = 0
+        self._tickets = count()
 
-    def add(self, ingestion: Ingestion) -> None:
-        """Let an ingestion wait. Within a priority, call in the order of `(created_time, seq)`."""
-        ingestion.accepted_before = self._accepted[ingestion.priority]
-        self._accepted[ingestion.priority] += ingestion.total
-        self._queue.put_nowait((ingestion.priority, ingestion.created_time, ingestion.seq, ingestion))
+    @property
+    def total(self) -> int:
+        """Slots that the work of all takes, without IDs that share with others yet to come."""
+        return sum(slots.total for slots in self.slots)
 
-    def started(self, ingestion: Ingestion) -> None:
-        """Note that one more batch of this ingestion has started."""
-        self._started[ingestion.priority] += 1
+    def update(self, ingestion: Ingestion) -> None:
+        """Take note of an ingestion that is new or has changed, but for its priority."""
+        if not ingestion.delayed:
+            if self.delayed:
+                self.delayed.pop(ingestion.seq, None)
+        elif self.delayed.get(ingestion.seq) != (due := (ingestion.delayed[0][0], ingestion)):
+            self.delayed[ingestion.seq] = due
+            heappush(self._due, (due[0], ingestion.seq))
+        ready_slots = ingestion.ready_slots
+        # With IDs yet to come that may share their slot, those ready to be tried again are the forecast's to count.
+        weight = ingestion.unstarted if ingestion.delayed else ready_slots
+        if weight != ingestion.weight:
+            self.slots[ingestion.priority].add(ingestion.seq, weight - ingestion.weight)
+            ingestion.weight = weight
+        if ready_slots and ingestion.queue_ticket < 0:
+            self._enqueue(ingestion)
+        elif not ready_slots and ingestion.queue_ticket >= 0:
+            self._dequeue(ingestion)
 
-    def head(self) -> Ingestion | None:
-        """Return the ingestion whose batch is next, or None when nothing waits."""
+    def remove(self, ingestion: Ingestion) -> None:
+        """Forget an ingestion, for good or before it changes its priority; `update` brings it back."""
+        self.slots[ingestion.priority].add(ingestion.seq, -ingestion.weight)
+        ingestion.weight = 0
+        self.delayed.pop(ingestion.seq, None)
+        if ingestion.queue_ticket >= 0:
+            self._dequeue(ingestion)
+
+    def head(self, now: float) -> Ingestion | None:
+        """Return the ingestion whose work is next at `now`, or None when nothing is ready."""
+        self.release(now)
         while not self._queue.empty():
             entry = self._queue.get_nowait()
-            if entry[-1].waiting:
+            if is_valid(entry):
                 self._queue.put_nowait(entry)
                 return entry[-1]
         return None
 
-    async def wait(self) -> None:
-        """Return as soon as something waits."""
-        if self.head() is None:
-            self._queue.put_nowait(await self._queue.get())
+    def release(self, now: float) -> None:
+        """Let every ID whose time has come be tried again."""
+        while self.next_due() <= now:
+            _, ingestion = self.delayed[heappop(self._due)[1]]
+            ingestion.release(now)
+            self.update(ingestion)
 
-    def waiting(self, priority: Priority) -> int:
-        """Return how many batches of this priority have not started."""
-        return self._accepted[priority] - self._started[priority]
+    def next_due(self) -> float:
+        """Return when the next ID may be tried again that may not now; never if there is none."""
+        while self._due:
+            due, seq = self._due[0]
+            if seq in self.delayed and self.delayed[seq][0] == due:
+                return due
+            heappop(self._due)
+        return NEVER
 
-    def position(self, ingestion: Ingestion) -> int:
-        """Return how many batches go before this ingestion's next one, if nothing more arrives."""
-        above = sum(self.waiting(priority) for priority in Priority if priority < ingestion.priority)
-        # First come first served: whatever of its class was accepted before it starts before it.
-        ahead = ingestion.accepted_before + ingestion.started - self._started[ingestion.priority]
-        return above + ahead
+    def next_ready(self, now: float) -> float:
+        """Return when something is ready to start: `now`, or later, or never."""
+        self.release(now)
+        return now if self._queued else self.next_due()
+
+    def ahead(self, ingestion: Ingestion) -> int:
+        """Return how many slots are ahead of this ingestion's work, but for IDs still delayed. O(log seq)."""
+        above = sum(self.slots[priority].total for priority in Priority if priority < ingestion.priority)
+        return above + self.slots[ingestion.priority].before(ingestion.seq)
+
+    def _enqueue(self, ingestion: Ingestion) -> None:
+        ingestion.queue_ticket = next(self._tickets)
+        key = (ingestion.priority, ingestion.created_time, ingestion.seq, ingestion.queue_ticket, ingestion)
+        self._queue.put_nowait(key)
+        self._queued += 1
+        if self._queued == 1:
+            self.became_ready.set()
+
+    def _dequeue(self, ingestion: Ingestion) -> None:
+        ingestion.queue_ticket = -1
+        self._queued -= 1
+        if self._queue.qsize() > 2 * self._queued + LEAST_STALE:
+            self._queue.sweep()

@@ -2,11 +2,20 @@
 
 import asyncio
 import time
+from pathlib import Path
 from typing import Protocol
+
+from uuid_utils import uuid4
 
 
 class Clock(Protocol):
-    """What tells the time and lets it pass."""
+    """What tells the time and lets it pass.
+
+    `origin` names what `now()` counts from: two readings can be compared, even
+    across processes, if theirs are the same.
+    """
+
+    origin: str
 
     def now(self) -> float:
         """Return seconds on a monotonic clock: for pace and durations."""
@@ -20,6 +29,11 @@ class Clock(Protocol):
 
 class SystemClock:
     """The machine's own clocks."""
+
+    def __init__(self) -> None:
+        # Linux's monotonic clock counts from the boot, for every process; elsewhere it is taken to be this process's.
+        boot_id = Path("/proc/sys/kernel/random/boot_id")
+        self.origin = boot_id.read_text().strip() if boot_id.exists() else str(uuid4())
 
     def now(self) -> float:
         """Return seconds on the system's monotonic clock."""

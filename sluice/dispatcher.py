@@ -2,43 +2,58 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
+from functools import partial
+from typing import Any, NamedTuple
 
 from sluice.clock import Clock
-from sluice.events import Finished, Started
-from sluice.ingestion import Batch
+from sluice.events import Event, Finished, Held, Started
+from sluice.ingestion import NEVER, Batch
+from sluice.journal import JournalError
 from sluice.lane import Lane
-from sluice.upstream import Upstream, UpstreamError
+from sluice.pace import START_BUDGET
+from sluice.retry import RetryPolicy
+from sluice.upstream import Answer, Upstream, UpstreamError, UpstreamUnavailable, answers_of
 
 logger = logging.getLogger(__name__)
 
-
 # Seconds that an upstream whose time is up has to let go of its calls before the next batch may start.
 CANCEL_GRACE = 1.0
-LONGEST_ERROR = 1000
+JOURNAL_RETRY = 1.0  # seconds
+
+
+class Limits(NamedTuple):
+    """What an upstream is granted: seconds per batch (None for no limit) and bytes per answer."""
+
+    timeout: float | None
+    max_result_bytes: int
 
 
 class Dispatcher:
     """Starts one batch of a lane per slot, never two at a time.
 
-    `upstream_timeout` is seconds per batch, None for no limit. Whatever the
-    upstream does (raise, hang, be cancelled from within), the batch ends and the
-    next has its slot.
+    Whatever the upstream does (raise, hang, be cancelled from within), the batch
+    ends and the next has its slot.
     """
 
-    def __init__(self, lane: Lane, upstream: Upstream, clock: Clock, upstream_timeout: float | None) -> None:
+    def __init__(self, lane: Lane, upstream: Upstream, clock: Clock, retry: RetryPolicy, limits: Limits) -> None:
         self.lane = lane
         self.lock = asyncio.Lock()
         self._upstream = upstream
         self._clock = clock
-        self._upstream_timeout = upstream_timeout
+        self._retry = retry
+        self._limits = limits
         self._drained_at: float | None = None
 
     @asynccontextmanager
-    async def running(self, grace: float) -> AsyncIterator[None]:
-        """Dispatch in the background; a running batch has `grace` seconds from `drain`, or from leaving, to finish."""
+    async def running(self, grace: float, on_failure: Callable[[], object] = lambda: None) -> AsyncIterator[None]:
+        """Dispatch in the background; a running batch has `grace` seconds from `drain`, or from leaving, to finish.
+
+        `on_failure` is called should a bug end the dispatching.
+        """
         task = asyncio.create_task(self.run(), name="dispatcher")
+        task.add_done_callback(lambda task: task.cancelled() or task.exception() is None or on_failure())
         try:
             yield
         finally:
@@ -62,8 +77,11 @@ class Dispatcher:
         """Dispatch until drained or cancelled."""
         try:
             while self._drained_at is None:
-                await self.lane.backlog.wait()
-                await self._clock.sleep_until(self.lane.next_start(self._clock.now()))
+                self.lane.backlog.became_ready.clear()
+                now = self._clock.now()
+                if (at := self.lane.next_start(now)) > now:
+                    await self._wait(at)
+                    continue
                 async with self.lock:
                     if self._drained_at is None:
                         await self._dispatch()
@@ -71,44 +89,95 @@ class Dispatcher:
             logger.critical("the dispatcher stopped: no further batch will start", exc_info=True)
             raise
 
+    async def _wait(self, at: float) -> None:
+        """Return at `at`, or when something becomes ready that was not, which may be earlier."""
+        wakers: set[asyncio.Task[Any]] = {asyncio.create_task(self.lane.backlog.became_ready.wait())}
+        if at < NEVER:
+            wakers.add(asyncio.create_task(self._clock.sleep_until(at)))
+        try:
+            await asyncio.wait(wakers, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for waker in wakers:
+                waker.cancel()
+
     async def _dispatch(self) -> None:
-        batch = self.lane.next_batch()
+        batch = await self._start()
         if batch is None:
             return
-        await self.lane.record(Started(batch.ingestion_id, batch.batch_index, self._clock.now()))
-        error = await self._call(batch)
-        if error is not None:
-            logger.warning("batch %s failed: %s", batch.batch_id, error)
-        await self.lane.record(Finished(batch.ingestion_id, batch.batch_index, self._clock.now(), error))
+        answers = await self._call(batch)
+        now = self._clock.now()
+        for item, answer in zip(batch.ids, answers, strict=True):
+            if isinstance(answer, UpstreamError):
+                logger.warning("ID %d of ingestion %s: %s", item, batch.ingestion_id, answer)
 
-    async def _call(self, batch: Batch) -> str | None:
-        """Call the upstream and return why the batch failed, or None."""
+        def finish() -> Sequence[Event]:
+            ingestion = self.lane.ingestions[batch.ingestion_id]
+            outcomes = self._retry.outcomes(ingestion, batch.positions, answers, now)
+            finished = Finished(batch.ingestion_id, outcomes, now, self._clock.time())
+            if hold := self._retry.hold(answers):
+                return [finished, Held(now + hold.seconds, hold.reason)]
+            return [finished]
 
-        async def attempt() -> None:
-            # The upstream counts from the call, and other tasks may have taken time since the decision.
+        await self._decide_surely(finish)
+
+    async def _start(self) -> Batch | None:
+        """Take the next batch and record its start; return None if there is none after all, or no recording it."""
+        batch: Batch | None = None
+
+        def start() -> Sequence[Event]:
+            nonlocal batch
+            now = self._clock.now()
+            # A pause or a cancellation may have come while another decision was made.
+            if self.lane.next_start(now) > now or (batch := self.lane.next_batch(now)) is None:
+                return []
+            return [Started(batch.ingestion_id, batch.positions, now)]
+
+        try:
+            await self.lane.decide(start)
+        except JournalError as error:
+            logger.warning("no batch can start: %s", error)
+            await self._clock.sleep_until(self._clock.now() + JOURNAL_RETRY)
+            return None
+        while (started := self.lane.running) and (late := self._clock.now() - started.at) > START_BUDGET:
+            # As slow as this the journal will be again: what it records must not be long past by then.
+            await self._decide_surely(partial(list[Event], [started._replace(at=self._clock.now() + 2 * late)]))
+        return batch
+
+    async def _decide_surely(self, propose: Callable[[], Sequence[Event]]) -> None:
+        """Decide, however often it takes until the journal can record it."""
+        while True:
+            try:
+                await self.lane.decide(propose)
+            except JournalError as error:
+                logger.warning("a batch cannot be recorded: %s", error)
+                await self._clock.sleep_until(self._clock.now() + JOURNAL_RETRY)
+            else:
+                return
+
+    async def _call(self, batch: Batch) -> list[Answer]:
+        """Call the upstream and return what came of each ID."""
+
+        async def attempt() -> object:
+            # The upstream counts from the call, and the journal and other tasks took time since the decision.
             self.lane.pace.started(self._clock.now())
-            await self._upstream.process(batch)
+            return await self._upstream.process(batch)
 
         # A task of its own: a cancellation that the upstream raises itself must not end the
         # dispatcher, and one that it swallows must not hold it.
         call = asyncio.create_task(attempt())
         try:
-            await asyncio.wait({call}, timeout=self._upstream_timeout)
+            await asyncio.wait({call}, timeout=self._limits.timeout)
             in_time = call.done()
         finally:
             call.cancel()
+        result: object
         if not in_time:
             await asyncio.wait({call}, timeout=CANCEL_GRACE)
-            return f"no answer within {self._upstream_timeout:g} s"
-        if call.cancelled():
-            return "the upstream call was cancelled"
-        match call.exception():
-            case None:
-                return None
-            case UpstreamError() as error:
-                # What a client could not be shown, it is not shown; nor is a whole page of it kept.
-                return str(error).encode(errors="replace").decode()[:LONGEST_ERROR]
-            case error:
-                # Only the kind goes to clients: the text of a foreign error may hold a secret.
-                logger.warning("the upstream raised", exc_info=error)
-                return type(error).__name__
+            result = UpstreamUnavailable(f"no answer within {self._limits.timeout:g} s")
+        elif call.cancelled():
+            result = UpstreamUnavailable("the upstream call was cancelled")
+        elif (result := call.exception()) is None:
+            result = call.result()
+        elif not isinstance(result, UpstreamError):
+            logger.warning("the upstream raised", exc_info=result)
+        return answers_of(batch, result, self._limits.max_result_bytes)

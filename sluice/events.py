@@ -1,12 +1,21 @@
 """What can happen to a lane. A journal remembers these; `Lane.apply` is what they do.
 
-An `ingestion_id` is the canonical text of a UUID: lower case, with hyphens.
+An `ingestion_id` is the canonical text of a UUID: lower case, with hyphens. A
+`position` is the place of an ID in its ingestion, from 0. `at` and what else is
+compared with it are seconds on the monotonic clock; `time` is Unix seconds.
 """
 
 from array import array
 from typing import NamedTuple
 
 from sluice.models import Priority
+
+
+class Idempotency(NamedTuple):
+    """The key that a client sent with a submission, and the digest of what it submitted."""
+
+    key: str
+    digest: bytes
 
 
 class Accepted(NamedTuple):
@@ -18,23 +27,100 @@ class Accepted(NamedTuple):
     seq: int
     batch_size: int
     ids: "array[int]"
+    idempotency: Idempotency | None = None
 
 
 class Started(NamedTuple):
-    """Batch `batch_index` was handed to the upstream at `at`, seconds on the monotonic clock."""
+    """These IDs of an ingestion were handed to the upstream: its first unstarted batch, or IDs tried again."""
 
     ingestion_id: str
-    batch_index: int
+    positions: tuple[int, ...]
     at: float
+
+
+class Outcome(NamedTuple):
+    """What came of one ID in one slot: an answer (JSON), or an error that is final or leads to another attempt.
+
+    `attempts` counts the calls so far that count; `retry_at` is when the next one may come.
+    """
+
+    position: int
+    attempts: int
+    data: bytes | None = None
+    error: str | None = None
+    retry_at: float | None = None
 
 
 class Finished(NamedTuple):
-    """Batch `batch_index` ended at `at`, seconds on the monotonic clock; `error` says why if it failed."""
+    """The upstream is done with the IDs that were last started."""
 
     ingestion_id: str
-    batch_index: int
+    outcomes: tuple[Outcome, ...]
     at: float
-    error: str | None = None
+    time: float
 
 
-Event = Accepted | Started | Finished
+class Held(NamedTuple):
+    """The upstream asked to be left alone: no batch starts before `until`."""
+
+    until: float
+    reason: str
+
+
+class Paused(NamedTuple):
+    """An operator stopped the starting of batches."""
+
+    time: float
+    reason: str
+
+
+class Resumed(NamedTuple):
+    """An operator let batches start again."""
+
+
+class Cancelled(NamedTuple):
+    """What has not started of an ingestion never will, and what waits for another attempt has failed."""
+
+    ingestion_id: str
+    failed: tuple[Outcome, ...]
+    time: float
+
+
+class Reprioritised(NamedTuple):
+    """An ingestion moved to where it would be had it been accepted with this priority."""
+
+    ingestion_id: str
+    priority: Priority
+
+
+class Revived(NamedTuple):
+    """The failed IDs of an ingestion got a fresh set of attempts."""
+
+    ingestion_id: str
+
+
+class Expired(NamedTuple):
+    """A finished ingestion and its results are forgotten."""
+
+    ingestion_id: str
+
+
+class KeysExpired(NamedTuple):
+    """Idempotency keys of ingestions created at `time` or before are forgotten."""
+
+    time: float
+
+
+Event = (
+    Accepted
+    | Started
+    | Finished
+    | Held
+    | Paused
+    | Resumed
+    | Cancelled
+    | Reprioritised
+    | Revived
+    | Expired
+    | KeysExpired
+)

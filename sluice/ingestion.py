@@ -1,49 +1,92 @@
-"""One accepted ingestion: its IDs, its cursor, and everything that follows from them."""
+"""One accepted ingestion: its IDs, its cursor, what went wrong, and everything that follows from them."""
 
+from array import array
+from collections.abc import Iterable, Iterator
+from heapq import heapify, heappop, heappush
 from typing import NamedTuple
 
 from uuid_utils import UUID, uuid5
 
-from sluice.events import Accepted
-from sluice.models import BatchStatus, IngestionStatus
+from sluice.events import Accepted, Outcome
+from sluice.models import BatchStatus, IngestionStatus, Priority
+
+NEVER = float("inf")
 
 
 class Batch(NamedTuple):
-    """Up to `batch_size` IDs of one ingestion that go to the upstream together."""
+    """Up to `batch_size` IDs of one ingestion that go to the upstream in one slot.
+
+    First attempts are a batch as it was sliced. IDs tried again may come from
+    several, so each ID has its own `batch_ids` entry, in the same order.
+    """
 
     ingestion_id: str
-    batch_index: int
-    batch_id: str
+    positions: tuple[int, ...]
     ids: list[int]
+    batch_ids: list[str]
+
+
+class Trouble(NamedTuple):
+    """The last error of an ID, the attempts that counted, and whether it has failed for good."""
+
+    attempts: int
+    error: str
+    is_final: bool
 
 
 class Ingestion:
     """An accepted list of IDs and how far it has come.
 
     Batches are derived, never stored: batch k is `ids[size * k : size * (k + 1)]`,
-    its id is `uuid5(ingestion_id, str(k))`, and its status follows from the two
-    cursors `started` and `finished` (in batches). Only failures are kept, sparsely.
+    its id is `uuid5(ingestion_id, str(k))`, and its status follows from the cursor
+    `started` (in batches) but for the exceptions, which are kept sparsely: `open`
+    (started batches and how many of their IDs have not ended) and `troubles`
+    (IDs whose last attempt failed). An ID that waits for another attempt is in
+    `ready` or, until its time has come, in `delayed`.
     """
 
     __slots__ = (
-        "accepted_before",
         "batch_size",
         "created_time",
-        "errors",
-        "finished",
+        "delayed",
+        "failed_batches",
+        "finished_time",
+        "gives_up",
         "ids",
+        "in_flight",
         "ingestion_id",
+        "is_cancelled",
+        "open",
         "priority",
+        "queue_ticket",
+        "ready",
         "seq",
         "started",
+        "troubles",
+        "weight",
     )
 
     def __init__(self, accepted: Accepted) -> None:
-        self.ingestion_id, self.priority, self.created_time, self.seq, self.batch_size, self.ids = accepted
+        self.ingestion_id: str = accepted.ingestion_id
+        self.priority: Priority = accepted.priority
+        self.created_time: float = accepted.created_time
+        self.seq: int = accepted.seq
+        self.batch_size: int = accepted.batch_size
+        self.ids: array[int] = accepted.ids
         self.started = 0
-        self.finished = 0
-        self.errors: dict[int, str] = {}
-        self.accepted_before = 0  # batches of its class accepted before it: the backlog's to set
+        self.is_cancelled = False  # what has not started never will
+        self.gives_up = False  # what fails is not tried again
+        self.finished_time: float | None = None
+        self.in_flight: tuple[int, ...] = ()
+        self.open: dict[int, int] = {}
+        self.troubles: dict[int, Trouble] = {}
+        self.ready: list[int] = []  # a heap
+        self.delayed: list[tuple[float, int]] = []  # a heap of (when, position)
+        self.failed_batches = 0
+        self.weight = 0  # these two are the backlog's: the slots it counts for it, and its valid queue entry
+        self.queue_ticket = -1
+
+    # What follows from the state
 
     @property
     def total(self) -> int:
@@ -51,36 +94,176 @@ class Ingestion:
         return -(-len(self.ids) // self.batch_size)
 
     @property
-    def waiting(self) -> int:
-        """Batches that have not started."""
-        return self.total - self.started
+    def unstarted(self) -> int:
+        """Batches that wait for their first attempt."""
+        return 0 if self.is_cancelled else self.total - self.started
+
+    @property
+    def ready_slots(self) -> int:
+        """Slots that its work takes that could start now: IDs tried again share batches."""
+        return self.unstarted + -(-len(self.ready) // self.batch_size) if self.ready else self.unstarted
+
+    @property
+    def last_ready_length(self) -> int:
+        """IDs in the last slot of `ready_slots`."""
+        if self.unstarted:
+            return len(self.positions_of(self.total - 1))
+        return (len(self.ready) - 1) % self.batch_size + 1
 
     @property
     def is_done(self) -> bool:
         """Whether every batch has ended."""
-        return self.finished == self.total
+        return not self.open and not self.unstarted
 
     @property
     def status(self) -> IngestionStatus:
         """The overall status, as the API words it."""
-        if self.started == 0:
-            return IngestionStatus.YET_TO_START
-        return IngestionStatus.COMPLETED if self.is_done else IngestionStatus.TRIGGERED
+        if self.is_done:
+            return IngestionStatus.COMPLETED
+        return IngestionStatus.TRIGGERED if self.started else IngestionStatus.YET_TO_START
+
+    def batch_counts(self) -> dict[BatchStatus, int]:
+        """Return how many batches have each status. O(1)."""
+        left = self.total - self.started
+        return {
+            BatchStatus.YET_TO_START: 0 if self.is_cancelled else left,
+            BatchStatus.TRIGGERED: len(self.open),
+            BatchStatus.COMPLETED: self.started - len(self.open) - self.failed_batches,
+            BatchStatus.FAILED: self.failed_batches,
+            BatchStatus.CANCELLED: left if self.is_cancelled else 0,
+        }
 
     def batch_status(self, index: int) -> BatchStatus:
-        """Return the status of batch `index` (0 to `total - 1`)."""
+        """Return the status of batch `index` (0 to `total - 1`). O(batch_size)."""
         if index >= self.started:
-            return BatchStatus.YET_TO_START
-        if index >= self.finished:
+            return BatchStatus.CANCELLED if self.is_cancelled else BatchStatus.YET_TO_START
+        if index in self.open:
             return BatchStatus.TRIGGERED
-        return BatchStatus.FAILED if index in self.errors else BatchStatus.COMPLETED
+        return BatchStatus.FAILED if self._has_failures(index) else BatchStatus.COMPLETED
 
-    def batch_length(self, index: int) -> int:
-        """Return how many IDs batch `index` has."""
-        return min(self.batch_size, len(self.ids) - index * self.batch_size)
+    def positions_of(self, index: int) -> range:
+        """Return the positions of the IDs of batch `index`."""
+        return range(index * self.batch_size, min((index + 1) * self.batch_size, len(self.ids)))
 
-    def batch(self, index: int) -> Batch:
-        """Return batch `index` (0 to `total - 1`)."""
-        first = index * self.batch_size
-        ids = self.ids[first : first + self.batch_size].tolist()
-        return Batch(self.ingestion_id, index, str(uuid5(UUID(self.ingestion_id), str(index))), ids)
+    def batch_id(self, index: int) -> str:
+        """Return the id of batch `index`."""
+        return str(uuid5(UUID(self.ingestion_id), str(index)))
+
+    def batch(self, positions: tuple[int, ...]) -> Batch:
+        """Return the IDs at `positions` as what the upstream is given."""
+        ids = [self.ids[position] for position in positions]
+        batch_ids = {index: self.batch_id(index) for index in {position // self.batch_size for position in positions}}
+        return Batch(
+            self.ingestion_id, positions, ids, [batch_ids[position // self.batch_size] for position in positions]
+        )
+
+    def has_ended(self, position: int) -> bool:
+        """Return whether the ID at `position` has its answer or has failed for good (or never will be called)."""
+        index = position // self.batch_size
+        if index >= self.started:
+            return self.is_cancelled
+        if index not in self.open:
+            return True
+        trouble = self.troubles.get(position)
+        return position not in self.in_flight and (trouble is None or trouble.is_final)
+
+    def failures(self) -> Iterator[int]:
+        """Yield the positions of the IDs that have failed for good."""
+        return (position for position, trouble in self.troubles.items() if trouble.is_final)
+
+    def next_positions(self) -> tuple[int, ...]:
+        """Return the IDs that go next: those ready to be tried again, else the first unstarted batch."""
+        if not self.ready:
+            return tuple(self.positions_of(self.started))
+        if len(self.ready) <= self.batch_size:
+            return tuple(sorted(self.ready))
+        ready = self.ready.copy()
+        return tuple(heappop(ready) for _ in range(self.batch_size))
+
+    # What events do
+
+    def start(self, positions: tuple[int, ...]) -> None:
+        """Put these IDs in flight: what `next_positions` said."""
+        if self.ready and self.ready[0] == positions[0]:
+            for _ in positions:
+                heappop(self.ready)
+        else:
+            self.open[self.started] = len(positions)
+            self.started += 1
+        self.in_flight = positions
+
+    def finish(self, outcomes: Iterable[Outcome], time: float) -> None:
+        """Settle the IDs in flight; those with a `retry_at` wait for another attempt."""
+        self.in_flight = ()
+        self._settle(outcomes, time)
+
+    def release(self, now: float) -> None:
+        """Let IDs whose time has come be tried again."""
+        while self.delayed and self.delayed[0][0] <= now:
+            heappush(self.ready, heappop(self.delayed)[1])
+
+    def given_up(self) -> tuple[Outcome, ...]:
+        """Return what waits for another attempt as what it is once that is given up: failed."""
+        waiting = sorted([*self.ready, *(position for _, position in self.delayed)])
+        return tuple(
+            Outcome(position, self.troubles[position].attempts, error=self.troubles[position].error)
+            for position in waiting
+        )
+
+    def cancel(self, failed: Iterable[Outcome], time: float) -> None:
+        """Give up what has not started and, as `given_up` said, every further attempt; what is in flight goes on."""
+        self.ready, self.delayed = [], []
+        self.is_cancelled = self.gives_up = True
+        self._settle(failed, time)
+
+    def revive(self) -> None:
+        """Let every failed ID be tried again, with no attempt counted yet."""
+        failed = [position for position, trouble in self.troubles.items() if trouble.is_final]
+        for position in failed:
+            index = position // self.batch_size
+            if index not in self.open:
+                self.failed_batches -= 1
+            self.open[index] = self.open.get(index, 0) + 1
+            self.troubles[position] = self.troubles[position]._replace(attempts=0, is_final=False)
+        self.gives_up = False
+        self.ready += failed
+        heapify(self.ready)
+        self.finished_time = None
+
+    def restore(self, started: int, waiting: Iterable[tuple[int, float, Trouble]], time: float) -> None:
+        """Take up a saved state: the cursor, the IDs that wait for another attempt and until when, the last change.
+
+        `troubles` already holds those that have failed for good.
+        """
+        self.started = started
+        for position, retry_at, trouble in waiting:
+            index = position // self.batch_size
+            self.open[index] = self.open.get(index, 0) + 1
+            self.troubles[position] = trouble
+            heappush(self.delayed, (retry_at, position))
+        failed = {position // self.batch_size for position in self.failures()}
+        self.failed_batches = len(failed - self.open.keys())
+        self._note_end(time)
+
+    def _settle(self, outcomes: Iterable[Outcome], time: float) -> None:
+        for position, attempts, _, error, retry_at in outcomes:
+            if error is None:
+                self.troubles.pop(position, None)
+            else:
+                self.troubles[position] = Trouble(attempts, error, is_final=retry_at is None)
+            if retry_at is not None:
+                heappush(self.delayed, (retry_at, position))
+                continue
+            index = position // self.batch_size
+            self.open[index] -= 1
+            if not self.open[index]:
+                del self.open[index]
+                self.failed_batches += self._has_failures(index)
+        self._note_end(time)
+
+    def _note_end(self, time: float) -> None:
+        if self.finished_time is None and self.is_done:
+            self.finished_time = time
+
+    def _has_failures(self, index: int) -> bool:
+        return any(position in self.troubles for position in self.positions_of(index))

@@ -1,22 +1,42 @@
 """One upstream's state machine: events change it, decisions read it and propose events."""
 
+import asyncio
 from array import array
-from collections.abc import Sequence
-from itertools import count
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from sortedcontainers import SortedDict, SortedList
 from uuid_utils import uuid4
 
 from sluice.backlog import Backlog
-from sluice.events import Accepted, Event, Finished, Started
-from sluice.ingestion import Batch, Ingestion
-from sluice.journal import Journal
+from sluice.events import (
+    Accepted,
+    Cancelled,
+    Event,
+    Expired,
+    Finished,
+    Held,
+    Idempotency,
+    KeysExpired,
+    Paused,
+    Reprioritised,
+    Resumed,
+    Revived,
+    Started,
+)
+from sluice.forecast import slots_of
+from sluice.ingestion import NEVER, Batch, Ingestion
+from sluice.journal import Journal, SavedKey
 from sluice.models import Priority
-from sluice.pace import Pace
+from sluice.pace import START_BUDGET, Pace
 
 
 class Forecast(NamedTuple):
-    """What becomes of an ingestion if nothing more arrives. Times are seconds on the monotonic clock."""
+    """What becomes of an ingestion if nothing more arrives or fails.
+
+    Times are seconds on the monotonic clock; never, while nothing is started.
+    """
 
     position: int
     start: float
@@ -27,85 +47,204 @@ class Lane:
     """One upstream, its pace, its backlog and every ingestion it was given.
 
     Whatever must be remembered is an event: `record` appends it to the journal,
-    then applies it. Everything else only reads, and answers for a given time.
+    which has it applied once it is durable. Everything else only reads, and answers
+    for a given time.
     """
 
     def __init__(self, journal: Journal, pace: Pace, batch_size: int) -> None:
+        """Start from what the journal remembers."""
         self.journal = journal
         self.pace = pace
         self.batch_size = batch_size
         self.backlog = Backlog()
         self.ingestions: dict[str, Ingestion] = {}
+        self.by_seq: SortedDict[int, Ingestion] = SortedDict()
+        # Not a dict: the first key of one costs as much as all that were deleted before it.
+        self.keys: OrderedDict[str, SavedKey] = OrderedDict()
+        self.keys_in_flight: set[str] = set()
+        self.finished: SortedList[tuple[float, str]] = SortedList()
         self.running: Started | None = None
-        self._seq = count()
+        self.held: Held | None = None
+        self.paused: Paused | None = None
+        self.is_closing = False
+        self.progress = asyncio.Event()
+        self._deciding = asyncio.Lock()
+        self._next_seq = 0
         self._latest_created_time = 0.0
+        self._restore()
 
-    async def record(self, event: Event) -> None:
-        """Append an event to the journal, then apply it; what the journal raises is raised and nothing changes."""
-        await self.journal.append([event])
-        self.apply(event)
+    async def record(self, *events: Event) -> None:
+        """Make the events durable and apply them; raise `JournalError`, with nothing changed, if that is impossible."""
+        await self.journal.append(events, self.apply)
 
-    def apply(self, event: Event) -> None:
+    async def decide(self, propose: Callable[[], Sequence[Event]]) -> None:
+        """Record what `propose` makes of the state, with no other decision between its look and the record."""
+        # Even if the caller is cancelled meanwhile: what is being recorded is decided.
+        await asyncio.shield(asyncio.ensure_future(self._decide(propose)))
+
+    async def _decide(self, propose: Callable[[], Sequence[Event]]) -> None:
+        async with self._deciding:
+            await self.record(*propose())
+
+    def close(self) -> None:
+        """Let those who follow the progress know that there will be no more."""
+        self.is_closing = True
+        self._ring()
+
+    def apply(self, event: Event) -> None:  # noqa: PLR0912 - one case an event
         """Change the state as the event says. Deterministic: the same events give the same state."""
         match event:
             case Accepted():
-                ingestion = Ingestion(event)
-                self.ingestions[event.ingestion_id] = ingestion
-                self.backlog.add(ingestion)
+                self._add(Ingestion(event))
+                if event.idempotency:
+                    self.keys_in_flight.discard(event.idempotency.key)
+                    self._remember(SavedKey(event.idempotency, event.ingestion_id, event.created_time))
             case Started():
-                ingestion = self.ingestions[event.ingestion_id]
-                ingestion.started += 1
-                self.backlog.started(ingestion)
                 self.pace.started(event.at)
+                if self.running is None:
+                    ingestion = self.ingestions[event.ingestion_id]
+                    ingestion.start(event.positions)
+                    self.backlog.update(ingestion)
                 self.running = event
+                self._ring()
             case Finished():
                 ingestion = self.ingestions[event.ingestion_id]
-                ingestion.finished += 1
-                if event.error is not None:
-                    ingestion.errors[event.batch_index] = event.error
-                if self.running is not None:
-                    self.pace.finished(ingestion.batch_length(event.batch_index), event.at - self.running.at)
+                ingestion.finish(event.outcomes, event.time)
+                self.pace.finished(len(event.outcomes), event.at)
                 self.running = None
+                self._changed(ingestion)
+            case Held():
+                self.held = event
+            case Paused():
+                self.paused = event
+            case Resumed():
+                self.paused = None
+                self.backlog.became_ready.set()
+            case Cancelled():
+                ingestion = self.ingestions[event.ingestion_id]
+                ingestion.cancel(event.failed, event.time)
+                self._changed(ingestion)
+            case Reprioritised():
+                ingestion = self.ingestions[event.ingestion_id]
+                self.backlog.remove(ingestion)
+                ingestion.priority = event.priority
+                self.backlog.update(ingestion)
+            case Revived():
+                ingestion = self.ingestions[event.ingestion_id]
+                ingestion.revive()
+                self._changed(ingestion)
+            case Expired():
+                self._remove(self.ingestions[event.ingestion_id])
+            case KeysExpired():
+                while self.keys and next(iter(self.keys.values())).created_time <= event.time:
+                    self.keys.popitem(last=False)
 
-    def accept(self, ids: Sequence[int], priority: Priority, time: float) -> Accepted:
+    # Decisions
+
+    def accept(
+        self, ids: Sequence[int], priority: Priority, time: float, idempotency: Idempotency | None = None
+    ) -> Accepted:
         """Propose to take in `ids` at `time`, Unix seconds."""
         # A wall clock that is set back must not let a newcomer overtake.
         self._latest_created_time = max(self._latest_created_time, time)
-        created_time, seq = self._latest_created_time, next(self._seq)
-        return Accepted(str(uuid4()), priority, created_time, seq, self.batch_size, array("I", ids))
-
-    def next_batch(self) -> Batch | None:
-        """Decide which batch is next: the first unstarted one of the ingestion at the head of the backlog."""
-        ingestion = self.backlog.head()
-        return None if ingestion is None else ingestion.batch(ingestion.started)
-
-    def next_start(self, now: float) -> float:
-        """Return when the next batch may start: not before its slot, nor before the running one is expected to end."""
-        ready_at = max(now, self.pace.ready_at)
-        if self.running is None:
-            return ready_at
-        running = self.ingestions[self.running.ingestion_id]
-        return max(
-            ready_at, self.running.at + self.pace.expected_duration(running.batch_length(self.running.batch_index))
+        self._next_seq += 1
+        return Accepted(
+            str(uuid4()),
+            priority,
+            self._latest_created_time,
+            self._next_seq - 1,
+            self.batch_size,
+            array("I", ids),
+            idempotency,
         )
 
-    def forecast(self, ingestion: Ingestion, now: float) -> Forecast | None:
-        """Return where `ingestion` stands and when it will run if nothing more arrives; None when it is done.
+    def next_start(self, now: float) -> float:
+        """Return when the next batch may start: `now`, later, or never while paused or without work."""
+        return NEVER if self.paused else max(self.backlog.next_ready(now), self._next_slot(now))
 
-        The batches ahead and its own take one slot each. Exact while no batch
-        takes longer than the interval; else every slot is taken to last as long
-        as a full batch is expected to.
+    def next_batch(self, now: float) -> Batch | None:
+        """Decide which IDs are next: those of the ingestion at the head of the backlog."""
+        ingestion = self.backlog.head(now)
+        return None if ingestion is None else ingestion.batch(ingestion.next_positions())
+
+    def forecast(self, ingestion: Ingestion, now: float) -> Forecast | None:
+        """Return where `ingestion` stands and when it will run if nothing more arrives or fails; None when it is done.
+
+        Each batch takes one slot. Exact while no batch takes longer than the
+        interval; else every slot is taken to last as long as a full batch is
+        expected to. Never while paused, for nobody knows when that ends.
         """
+        self.backlog.release(now)
         if ingestion.is_done:
             return None
-        if ingestion.waiting:
-            position = self.backlog.position(ingestion)
-            spacing = self.pace.spacing(ingestion.batch_size)
-            start = self.next_start(now) + position * spacing
-            last_start = start + (ingestion.waiting - 1) * spacing
-        else:
-            assert self.running is not None
-            position = 0
-            start = last_start = self.running.at
-        duration = self.pace.expected_duration(ingestion.batch_length(ingestion.total - 1))
-        return Forecast(position, start, max(now, last_start + duration))
+        running_until = self._running_until() if ingestion.in_flight else now
+        if not ingestion.weight and not ingestion.ready and not ingestion.delayed:
+            return Forecast(0, self.pace.last_start, max(now, running_until))
+        start = self._next_slot(now)
+        slots = slots_of(self.backlog, ingestion, start, self.pace.spacing(ingestion.batch_size))
+        if self.paused:
+            return Forecast(slots.position, NEVER, NEVER)
+        completion = slots.last + self.pace.expected_duration(slots.last_length)
+        return Forecast(slots.position, slots.first, max(now, running_until, completion))
+
+    def waiting(self, priority: Priority) -> int:
+        """Return how many slots the waiting work of this priority takes, as far as it is ready."""
+        delayed = (ingestion for _, ingestion in self.backlog.delayed.values() if ingestion.priority == priority)
+        return self.backlog.slots[priority].total + sum(each.ready_slots - each.weight for each in delayed)
+
+    # Plumbing
+
+    def _next_slot(self, now: float) -> float:
+        """Return when the next slot opens: not before the running batch is expected to end, nor during a hold."""
+        running_until = self._running_until() if self.running else now
+        return max(now, self.pace.ready_at, self.held.until if self.held else now, running_until)
+
+    def _running_until(self) -> float:
+        assert self.running is not None
+        return self.pace.last_start + self.pace.expected_duration(len(self.running.positions))
+
+    def _changed(self, ingestion: Ingestion) -> None:
+        self.backlog.update(ingestion)
+        if ingestion.finished_time is not None:
+            self.finished.add((ingestion.finished_time, ingestion.ingestion_id))
+        self._ring()
+
+    def _ring(self) -> None:
+        rung, self.progress = self.progress, asyncio.Event()
+        rung.set()
+
+    def _add(self, ingestion: Ingestion) -> None:
+        self.ingestions[ingestion.ingestion_id] = ingestion
+        self.by_seq[ingestion.seq] = ingestion
+        self.backlog.update(ingestion)
+
+    def _remove(self, ingestion: Ingestion) -> None:
+        del self.ingestions[ingestion.ingestion_id]
+        del self.by_seq[ingestion.seq]
+        self.backlog.remove(ingestion)
+        if ingestion.finished_time is not None:
+            self.finished.discard((ingestion.finished_time, ingestion.ingestion_id))
+        self._ring()
+
+    def _remember(self, key: SavedKey) -> None:
+        self.keys[key.idempotency.key] = key
+        self.keys.move_to_end(key.idempotency.key)
+
+    def _restore(self) -> None:
+        saved = self.journal.replay()
+        for each in saved.ingestions:
+            ingestion = Ingestion(each.accepted)
+            ingestion.is_cancelled, ingestion.gives_up = each.is_cancelled, each.gives_up
+            ingestion.troubles.update(each.failed)
+            if each.started or each.is_cancelled:
+                ingestion.restore(each.started, each.waiting, each.changed_time)
+            self._add(ingestion)
+            self._latest_created_time = max(self._latest_created_time, ingestion.created_time)
+            if ingestion.finished_time is not None:
+                self.finished.add((ingestion.finished_time, ingestion.ingestion_id))
+        for key in saved.keys:
+            self._remember(key)
+            self._latest_created_time = max(self._latest_created_time, key.created_time)
+        self.held, self.paused, self._next_seq = saved.held, saved.paused, saved.next_seq
+        if saved.last_start is not None:
+            self.pace.started(saved.last_start + START_BUDGET)

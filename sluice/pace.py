@@ -1,5 +1,9 @@
 """When batches may start and how long they take: arithmetic on times, no clock of its own."""
 
+# Seconds that a recorded start may be older than the call. After a crash the pace counts from the
+# record and this: the call itself can have come no later.
+START_BUDGET = 0.05
+
 
 class Pace:
     """One start per `interval`. Times are seconds on a monotonic clock.
@@ -18,14 +22,20 @@ class Pace:
         self.interval = interval
         self._seconds_per_id = seconds_per_id
         self._durations: dict[int, float] = {}
-        self.ready_at = float("-inf")
+        self.last_start = float("-inf")
+
+    @property
+    def ready_at(self) -> float:
+        """When the next batch may start."""
+        return self.last_start + self.interval
 
     def started(self, at: float) -> None:
         """Note a start: the next is allowed an interval later."""
-        self.ready_at = at + self.interval
+        self.last_start = at
 
-    def finished(self, length: int, duration: float) -> None:
-        """Learn from a batch of `length` IDs that took `duration` seconds."""
+    def finished(self, length: int, at: float) -> None:
+        """Learn from the batch that was last started, had `length` IDs, and ended at `at`."""
+        duration = at - self.last_start
         expected = self._durations.get(length, duration)
         self._durations[length] = expected + self.GAIN * (duration - expected)
 

@@ -1,27 +1,59 @@
-"""Where batches go: the protocol, the simulated default, and HTTP."""
+"""Where batches go: the protocol, what it answers, and the simulated default."""
 
 import asyncio
-from types import TracebackType
-from typing import Protocol, Self
+from collections.abc import Sequence
+from typing import Protocol
 
-import httpx
+from pydantic_core import PydanticSerializationError, to_json
 
 from sluice.ingestion import Batch
 
-# Seconds that an idle connection is kept. Shorter than any common server keeps it (gunicorn 2,
-# uvicorn, Node and Apache 5): a call on a connection that is just being closed fails.
-KEEP_ALIVE = 1.0
+LONGEST_ERROR = 1000
 
 
 class UpstreamError(Exception):
-    """The upstream did not take a batch; the text is shown to clients, so it holds no URL and no secret."""
+    """The upstream will not do an ID, however often it is asked.
+
+    The text is shown to clients, so it holds no URL and no secret.
+
+        UpstreamError
+        └── UpstreamUnavailable    another attempt may succeed
+    """
+
+    def __str__(self) -> str:
+        """Return the text as it can be stored and shown: valid Unicode, and not too much of it."""
+        return super().__str__().encode(errors="replace").decode()[:LONGEST_ERROR]
+
+
+class UpstreamUnavailable(UpstreamError):  # noqa: N818 - it says what is, not that something is wrong
+    """The upstream did not do an ID this time; another attempt may succeed.
+
+    `retry_after` is for how many seconds the upstream asked to be left alone
+    altogether; such a call is not counted as an attempt.
+    """
+
+    def __init__(self, text: str, retry_after: float | None = None) -> None:
+        super().__init__(text)
+        self.retry_after = retry_after
+
+
+class Json(bytes):
+    """An answer that is JSON already, on one line, and within its limit."""
+
+
+Answer = bytes | UpstreamError  # JSON, or why there is none
 
 
 class Upstream(Protocol):
     """What takes batches. One at a time; the IDs of a batch belong to one slot."""
 
-    async def process(self, batch: Batch) -> None:
-        """Return when the upstream has done every ID of the batch; raise if it has not."""
+    async def process(self, batch: Batch) -> Sequence[object] | None:
+        """Return when the upstream is done with the batch: what it answered for each ID, in their order.
+
+        An answer is anything that JSON can hold; an `UpstreamError` in its place
+        says that this ID failed. None stands for a null each. Raise to fail all:
+        an `UpstreamError` for good, anything else until the attempts are used up.
+        """
 
 
 class SimulatedUpstream:
@@ -30,52 +62,40 @@ class SimulatedUpstream:
     def __init__(self, delay: float) -> None:
         self._delay = delay
 
-    async def process(self, batch: Batch) -> None:
+    async def process(self, batch: Batch) -> list[object]:
         """Take `delay` seconds per ID; never fails."""
         await asyncio.sleep(self._delay * len(batch.ids))
+        return [{"id": item, "data": "processed"} for item in batch.ids]
 
 
-class HttpUpstream:
-    """A real upstream: `GET` on `url` with `{id}` filled in, the IDs of a batch at the same time.
+def answers_of(batch: Batch, result: object, max_bytes: int) -> list[Answer]:
+    """Return, ID by ID, what the result of `process`, or what it raised, means. `max_bytes` is for each."""
+    if result is None or isinstance(result, BaseException):
+        results: Sequence[object] = [result] * len(batch.ids)
+    elif isinstance(result, Sequence) and not isinstance(result, str | bytes) and len(result) == len(batch.ids):
+        results = result
+    else:
+        results = [UpstreamError(f"the upstream gave no list of {len(batch.ids)} answers")] * len(batch.ids)
+    return [_answer(each, max_bytes) for each in results]
 
-    A call is done when it is answered 2xx within `timeout` seconds; redirects are
-    not followed. An async context manager: leaving it closes the connections.
-    """
 
-    def __init__(self, url: str, timeout: float, transport: httpx.AsyncBaseTransport | None = None) -> None:
-        self._url = url
-        self._timeout = timeout
-        limits = httpx.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=KEEP_ALIVE)
-        self._client = httpx.AsyncClient(timeout=timeout, transport=transport, limits=limits)
+def _answer(result: object, max_bytes: int) -> Answer:
+    if isinstance(result, UpstreamError):
+        return result
+    if isinstance(result, BaseException):
+        # Only the kind goes to clients: the text of a foreign error may hold a secret.
+        return UpstreamUnavailable(type(result).__name__)
+    if isinstance(result, Json):
+        return result
+    try:
+        data = to_json(result, inf_nan_mode="strings")
+    except (PydanticSerializationError, ValueError):
+        return UpstreamError("the answer is nothing that JSON can hold")
+    if len(data) > max_bytes:
+        return too_large(max_bytes)
+    return data
 
-    async def __aenter__(self) -> Self:
-        """Open nothing yet: connections are made, and kept, as calls need them."""
-        return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        """Close the kept connections."""
-        await self._client.aclose()
-
-    async def process(self, batch: Batch) -> None:
-        """Call the upstream once per ID; raise `UpstreamError` naming every ID that failed."""
-        async with asyncio.TaskGroup() as calls:
-            tasks = [calls.create_task(self._call(item)) for item in batch.ids]
-        if failures := [failure for task in tasks if (failure := task.result())]:
-            raise UpstreamError("; ".join(failures))
-
-    async def _call(self, item: int) -> str | None:
-        """Return why the call for one ID failed, or None."""
-        try:
-            # httpx limits each read; a body that trickles in needs a limit on the whole.
-            async with asyncio.timeout(self._timeout):
-                async with self._client.stream("GET", self._url.replace("{id}", str(item))) as response:
-                    # Read to the end so that the connection can be used again, but keep nothing.
-                    async for _ in response.aiter_raw():
-                        pass
-        except (TimeoutError, httpx.TimeoutException):
-            return f"ID {item}: no answer within {self._timeout:g} s"
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            return f"ID {item}: {type(error).__name__}"
-        return None if response.is_success else f"ID {item}: answered {response.status_code}"
+def too_large(max_bytes: int) -> UpstreamError:
+    """Return the error for an answer of more than `max_bytes`."""
+    return UpstreamError(f"the answer has more than {max_bytes} bytes (MAX_RESULT_BYTES)")

@@ -1,12 +1,61 @@
 """The default journal: nothing outlives the process."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from sluice.events import Event
+from sluice.events import Cancelled, Event, Expired, Finished, Outcome, Revived
+from sluice.journal import Result, Saved, page
+
+SWEEP = 1000
 
 
 class MemoryJournal:
-    """Remembers nothing beyond the state that the events are applied to."""
+    """Remembers what the upstream answered, and nothing else beyond the state that the events are applied to."""
 
-    async def append(self, events: Sequence[Event]) -> None:
-        """Return at once."""
+    def __init__(self) -> None:
+        self._results: dict[str, dict[int, Result]] = {}
+        self._expired: list[dict[int, Result]] = []
+
+    def replay(self) -> Saved:
+        """Return an empty lane."""
+        return Saved()
+
+    async def append(self, events: Sequence[Event], apply: Callable[[Event], None]) -> None:
+        """Keep the results, apply the events, and return at once."""
+        for event in events:
+            match event:
+                case Finished():
+                    self._keep(event.ingestion_id, event.outcomes, event.time)
+                case Cancelled():
+                    self._keep(event.ingestion_id, event.failed, event.time)
+                case Revived():
+                    results = self._results.get(event.ingestion_id, {})
+                    self._results[event.ingestion_id] = {
+                        position: result for position, result in results.items() if result.error is None
+                    }
+                case Expired():
+                    self._expired.append(self._results.pop(event.ingestion_id, {}))
+            apply(event)
+
+    async def results(self, ingestion_id: str, start: int, end: int) -> list[Result]:
+        """Return results of the positions from `start` to before `end`, in order: the first `PAGE_BYTES` or so."""
+        results = self._results.get(ingestion_id, {})
+        return page(results[position] for position in range(start, end) if position in results)
+
+    async def sweep(self) -> bool:
+        """Remove a little of what expired ingestions left; return whether there is more."""
+        # Freeing a million results at once would hold up everything else.
+        if self._expired:
+            results = self._expired[-1]
+            for _ in range(min(SWEEP, len(results))):
+                results.popitem()
+            if not results:
+                self._expired.pop()
+        return bool(self._expired)
+
+    def _keep(self, ingestion_id: str, outcomes: Sequence[Outcome], time: float) -> None:
+        results = self._results.setdefault(ingestion_id, {})
+        for outcome in outcomes:
+            if outcome.retry_at is None:
+                results[outcome.position] = Result(
+                    outcome.position, outcome.attempts, outcome.data, outcome.error, time
+                )

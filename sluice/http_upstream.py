@@ -1,0 +1,119 @@
+"""The HTTP upstream: one call per ID, the IDs of a batch at the same time."""
+
+import asyncio
+from collections.abc import Callable
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from types import TracebackType
+from typing import Self
+
+import anyio
+import httpcore
+import httpx
+from pydantic_core import from_json, to_json
+
+from sluice.ingestion import Batch
+from sluice.upstream import Json, UpstreamError, UpstreamUnavailable, too_large
+
+# Seconds that an idle connection is kept. Shorter than any common server keeps it (gunicorn 2,
+# uvicorn, Node and Apache 5): a call on a connection that is just being closed fails.
+KEEP_ALIVE = 1.0
+# Compressed, a small body could hide one that takes gigabytes before its size is known.
+PLAIN = {"Accept-Encoding": "identity"}
+WORTH_ANOTHER_ATTEMPT = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS}
+MAY_ASK_FOR_A_HOLD = {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}
+
+
+class HttpUpstream:
+    """A real upstream: `GET` on `url` with `{id}` filled in, the IDs of a batch at the same time.
+
+    A call is done when it is answered 2xx within `timeout` seconds with at most
+    `max_bytes`; redirects are not followed. Each call has an `Idempotency-Key` of
+    `<batch_id>/<id>`, the same at every attempt. `time` gives Unix seconds.
+    An async context manager: leaving it closes the connections.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        timeout: float,
+        max_bytes: int,
+        time: Callable[[], float],
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        self._url = url
+        self._timeout = timeout
+        self._max_bytes = max_bytes
+        self._time = time
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=KEEP_ALIVE)
+        # No cookie is taken: it would go out again with every other call, from one ingestion to the next.
+        cookies = CookieJar(policy=DefaultCookiePolicy(allowed_domains=[]))
+        self._client = httpx.AsyncClient(timeout=timeout, transport=transport, limits=limits, cookies=cookies)
+
+    async def __aenter__(self) -> Self:
+        """Open nothing yet: connections are made, and kept, as calls need them."""
+        # Imported now, not by httpx at its first call, which would come late by it: the next start would be early.
+        httpcore.AnyIOBackend()
+        anyio.get_cancelled_exc_class()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Close the kept connections."""
+        await self._client.aclose()
+
+    async def process(self, batch: Batch) -> list[object]:
+        """Call the upstream once per ID; return the JSON (or text) of each, or the error that took its place."""
+        # Whatever one of them raises, the slot lasts until all have ended.
+        return await asyncio.gather(*map(self._call, batch.ids, batch.batch_ids), return_exceptions=True)
+
+    async def _call(self, item: int, batch_id: str) -> object:
+        url, headers = self._url.replace("{id}", str(item)), {"Idempotency-Key": f"{batch_id}/{item}", **PLAIN}
+        try:
+            # httpx limits each read; a body that trickles in needs a limit on the whole.
+            async with asyncio.timeout(self._timeout), self._client.stream("GET", url, headers=headers) as response:
+                if not response.is_success:
+                    return self._refusal(response)
+                body = bytearray()
+                async for chunk in response.aiter_bytes():
+                    body += chunk
+                    if len(body) > self._max_bytes:
+                        return too_large(self._max_bytes)
+        except (TimeoutError, httpx.TimeoutException):
+            return UpstreamUnavailable(f"no answer within {self._timeout:g} s")
+        except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
+            return UpstreamUnavailable(type(error).__name__)
+        return _data(bytes(body))
+
+    def _refusal(self, response: httpx.Response) -> UpstreamError:
+        status, text = response.status_code, f"answered {response.status_code}"
+        if status in MAY_ASK_FOR_A_HOLD and (asked := self._retry_after(response.headers)) > 0:
+            return UpstreamUnavailable(f"{text}, Retry-After {asked:.0f} s", asked)
+        if response.is_server_error or status in WORTH_ANOTHER_ATTEMPT:
+            return UpstreamUnavailable(text)
+        return UpstreamError(text)
+
+    def _retry_after(self, headers: httpx.Headers) -> float:
+        """Return the seconds of a `Retry-After`, which has seconds or an HTTP date (RFC 9110, 10.2.3), or 0."""
+        value = headers.get("Retry-After", "").strip()
+        if value.isascii() and value.isdecimal():
+            return float(value)
+        try:
+            date = parsedate_to_datetime(value)
+        except (ValueError, OverflowError):
+            return 0.0
+        return max(0.0, (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp() - self._time())
+
+
+def _data(body: bytes) -> object:
+    """Return the JSON in a body as it came, or its text."""
+    if not body:
+        return None
+    try:
+        from_json(body, allow_inf_nan=False)
+    except ValueError:
+        return Json(to_json(body.decode(errors="replace")))
+    return Json(body.translate(None, b"\r\n"))  # which in JSON can only be white space
