@@ -1,0 +1,180 @@
+"""The durable journal: one SQLite file, one process, one thread; appends that wait share a commit."""
+
+import asyncio
+import sqlite3
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+from typing import TypeVar
+
+from sluice.clock import Clock
+from sluice.events import Event
+from sluice.journal import JournalError, JournalRefusedError, Result, Saved, schema
+from sluice.journal.tables import AcceptedRow, Tables
+
+PRIMARY = 0xFF  # of an extended error code, https://www.sqlite.org/rescode.html
+WAL_BYTES = 64 * 1024 * 1024
+
+T = TypeVar("T")
+
+
+class SqliteJournal:
+    """Keeps a lane's state in a file, up to date with every event.
+
+    WAL mode and `synchronous=FULL`: what was appended survives a power cut. The
+    file is locked for as long as it is open. Monotonic times are stored as they
+    are, with what they count from: a process that counts from something else (the
+    machine was started anew) takes it that no time passed since the last record, so
+    that no jump of the wall clock can make a start early.
+    """
+
+    def __init__(self, path: Path, clock: Clock) -> None:
+        """Open and lock the file, making it if need be; raise `JournalRefusedError` if it cannot be used."""
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="journal")
+        self._appends: list[tuple[Sequence[Event], Callable[[Event], None], asyncio.Future[None]]] = []
+        self._writer: asyncio.Task[None] | None = None
+        try:
+            stamp = _stamp(path)
+            accepted = _look(path)
+            self._database = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=0)
+            self._database.execute("PRAGMA locking_mode = EXCLUSIVE")
+            self._database.execute("BEGIN EXCLUSIVE")
+            self._database.execute("COMMIT")  # the lock stays
+            if accepted is not None and _stamp(path) != stamp:
+                raise JournalRefusedError("is in use by another process")
+            schema.migrate(self._database)
+            (mode,) = self._database.execute("PRAGMA journal_mode = WAL").fetchone()
+            if mode != "wal":
+                raise JournalRefusedError("cannot be kept in WAL mode: is it on a disk of this machine?")
+            self._database.execute("PRAGMA synchronous = FULL")
+            self._database.execute(f"PRAGMA journal_size_limit = {WAL_BYTES}")
+            self._tables = Tables(self._database)
+            self._database.execute("BEGIN EXCLUSIVE")
+            if accepted is None:
+                accepted = self._tables.accepted()
+            self._saved = self._tables.load(accepted, clock)
+            self._database.execute("COMMIT")
+        except sqlite3.Error as error:
+            raise JournalRefusedError(f"{path} {_reason(error)}") from error
+        except JournalRefusedError as error:
+            raise JournalRefusedError(f"{path} {error}") from error
+        except (ValueError, IndexError) as error:  # text that is none, a priority that does not exist
+            raise JournalRefusedError(f"{path} is damaged: {error}") from error
+
+    def replay(self) -> Saved:
+        """Return the state that the file held when it was opened, in terms of this process's clocks."""
+        saved, self._saved = self._saved, Saved()  # not to be kept for as long as the process lives
+        return saved
+
+    async def append(self, events: Sequence[Event], apply: Callable[[Event], None]) -> None:
+        """Commit the events, all or none, then apply each; appends that wait for a commit share the next."""
+        if not events:
+            return
+        done = asyncio.get_running_loop().create_future()
+        self._appends.append((events, apply, done))
+        if self._writer is None:
+            self._writer = asyncio.create_task(self._write_all(), name="journal")
+        await done
+
+    async def results(self, ingestion_id: str, start: int, end: int) -> list[Result]:
+        """Return results of the positions from `start` to before `end`, in order: the first `PAGE_BYTES` or so."""
+        return await self._in_thread(self._tables.results, ingestion_id, start, end)
+
+    async def sweep(self) -> bool:
+        """Remove a little of what expired ingestions left; return whether there is more."""
+        return await self._in_thread(self._tables.sweep)
+
+    async def close(self) -> None:
+        """Finish what was appended and close the file."""
+        if self._writer is not None:
+            await self._writer
+        self._thread.shutdown()
+        self._database.close()
+
+    async def _write_all(self) -> None:
+        while self._appends:
+            group, self._appends = self._appends, []
+            failure: Exception | None = None
+            try:
+                await self._in_thread(self._commit, [event for events, _, _ in group for event in events])
+            except Exception as error:  # noqa: BLE001 - it is raised where the appends were called; others go on
+                failure = error
+            for append in group:
+                self._settle(*append, failure)
+        self._writer = None
+
+    def _settle(
+        self,
+        events: Sequence[Event],
+        apply: Callable[[Event], None],
+        done: asyncio.Future[None],
+        failure: Exception | None,
+    ) -> None:
+        """Apply what was committed, and let who waits for it know."""
+        try:
+            for event in events if failure is None else ():
+                apply(event)
+        except Exception as bug:  # noqa: BLE001 - it is raised where the append was called; others go on
+            failure = bug
+        if done.cancelled():
+            return
+        if failure is None:
+            done.set_result(None)
+        else:
+            done.set_exception(failure)
+
+    async def _in_thread(self, act: Callable[..., T], *arguments: object) -> T:
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, act, *arguments)
+        except sqlite3.Error as error:
+            raise JournalError(f"the journal {_reason(error)}") from error
+
+    def _commit(self, events: Sequence[Event]) -> None:
+        self._database.execute("BEGIN IMMEDIATE")
+        try:
+            for event in events:
+                self._tables.write(event)
+            self._database.execute("COMMIT")
+        except BaseException:
+            if self._database.in_transaction:
+                self._database.execute("ROLLBACK")
+            raise
+
+
+def _look(path: Path) -> list[AcceptedRow] | None:
+    """Return what was accepted into a file, without touching it, or None if it has to be made or mended first.
+
+    Before it is opened to write, for then even closing it would change it.
+    """
+    shared_index = Path(f"{path}-shm")
+    had_index = shared_index.exists()
+    try:
+        if (connection := schema.open_to_read(path)) is None:
+            return None
+        with closing(connection):
+            return Tables(connection).accepted()
+    finally:
+        if not had_index:
+            shared_index.unlink(missing_ok=True)  # what reading after a crash leaves behind
+
+
+def _stamp(path: Path) -> list[tuple[int, int]]:
+    """Return what changes with every change of a file, or of what SQLite keeps beside it until it is in there."""
+    stats = [each.stat() for each in (path, Path(f"{path}-wal")) if each.exists()]
+    return [(each.st_size, each.st_mtime_ns) for each in stats if each.st_size]
+
+
+def _reason(error: sqlite3.Error) -> str:
+    text = " ".join(str(error).split())
+    match getattr(error, "sqlite_errorcode", 0) & PRIMARY:
+        case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
+            return "is in use by another process"
+        case sqlite3.SQLITE_NOTADB | sqlite3.SQLITE_CORRUPT:
+            return f"is damaged: {text}"
+        case sqlite3.SQLITE_READONLY:
+            return "cannot be written: it is read-only"
+        case sqlite3.SQLITE_CANTOPEN:
+            return "cannot be opened: is its folder there, and may it be written?"
+        case _:
+            return f"cannot be written: {text}"
