@@ -1,5 +1,6 @@
 """The one shape of every error: RFC 9457 problem details, and how it is described in OpenAPI."""
 
+import logging
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
@@ -11,7 +12,14 @@ from pydantic import BaseModel, ValidationError
 from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.routing import Match, Route
 
+from sluice.control import ConflictError
+from sluice.journal import JournalError
+
+logger = logging.getLogger(__name__)
+
+JOURNAL_RETRY_AFTER = "5"  # seconds
 MEDIA_TYPE = "application/problem+json"
 # As RFC 9110 names them; Python's own phrases changed to these in 3.13.
 TITLES = {413: "Content Too Large", 422: "Unprocessable Content"}
@@ -90,6 +98,16 @@ def install(app: FastAPI) -> None:
         problem = validation_problem([{**failure, "loc": failure["loc"][1:]} for failure in error.errors()])
         return _response(problem.status, problem.detail, problem.errors)
 
+    @app.exception_handler(ConflictError)
+    async def on_conflict(request: Request, error: ConflictError) -> Response:
+        return _response(HTTPStatus.CONFLICT, str(error))
+
+    @app.exception_handler(JournalError)
+    async def on_journal(request: Request, error: JournalError) -> Response:
+        logger.warning("%s %s was refused: %s", request.method, request.url.path, error)
+        headers = {"Retry-After": JOURNAL_RETRY_AFTER}
+        return _response(HTTPStatus.SERVICE_UNAVAILABLE, f"Nothing can be recorded now: {error}.", headers=headers)
+
     @app.exception_handler(ClientDisconnect)
     async def on_disconnect(request: Request, error: ClientDisconnect) -> Response:
         # Nobody is left to read it, and it is no fault of the server's that its log should show.
@@ -102,7 +120,16 @@ def install(app: FastAPI) -> None:
             HTTPStatus.NOT_FOUND: f"Nothing is at {request.url.path}; /docs lists what there is.",
             HTTPStatus.METHOD_NOT_ALLOWED: f"{request.method} is not possible at {request.url.path}.",
         }.get(status, error.detail)
-        return _response(status, detail, headers=error.headers)
+        headers = error.headers
+        if status == HTTPStatus.METHOD_NOT_ALLOWED:
+            # Starlette names the methods of the first route with this path; there may be others.
+            routes = (
+                route
+                for route in app.routes
+                if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE
+            )
+            headers = {"Allow": ", ".join(sorted({method for route in routes for method in route.methods or ()}))}
+        return _response(status, detail, headers=headers)
 
     @app.exception_handler(Exception)
     async def on_bug(request: Request, error: Exception) -> Response:
@@ -146,7 +173,18 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
         document = get_openapi(
             title=app.title, version=app.version, description=app.description, routes=app.routes, tags=app.openapi_tags
         )
+        _drop_default_problems(document)
         _, definitions = models_json_schema([(Problem, "serialization")], ref_template=SCHEMA_REF)
         document.setdefault("components", {}).setdefault("schemas", {}).update(definitions["$defs"])
         app.openapi_schema = document
     return app.openapi_schema
+
+
+def _drop_default_problems(document: dict[str, Any]) -> None:
+    """Take out the 422 that FastAPI adds to whatever has a parameter, also where any text will do."""
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            if "application/json" in operation["responses"].get("422", {}).get("content", {}):
+                del operation["responses"]["422"]
+    for name in ("HTTPValidationError", "ValidationError"):
+        document.get("components", {}).get("schemas", {}).pop(name, None)

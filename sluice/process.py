@@ -1,5 +1,6 @@
 """What Sluice asks of the process it runs in: to be the only one, and to end cleanly on SIGTERM."""
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -35,29 +36,47 @@ def claim_backlog() -> FileLock | None:
     return claim
 
 
-@contextmanager
-def sigterm(begin: Callable[[], object]) -> Iterator[None]:
-    """Call `begin` when SIGTERM arrives, before the server's own handler, and let the process exit with 0.
+def stop_server() -> None:
+    """Have the server stop as its host would: accepting work that nothing will run is worse than a restart."""
+    os.kill(os.getpid(), signal.SIGTERM)
 
-    Does nothing where no server handles SIGTERM, or outside of the main thread.
+
+@contextmanager
+def no_collections() -> Iterator[None]:
+    """Keep the garbage collector out: it would look again and again through what is just being loaded, to stay."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+@contextmanager
+def on_stop(begin: Callable[[], object]) -> Iterator[None]:
+    """Call `begin` when SIGTERM or SIGINT arrives, before the server's own handler; let SIGTERM end with exit code 0.
+
+    Does nothing where no server handles them, or outside of the main thread.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    server_handler = signal.getsignal(signal.SIGTERM)
-    if not callable(server_handler):
-        yield
-        return
+    server_handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
 
     def handle(number: int, frame: FrameType | None) -> None:
         begin()
+        server_handler = server_handlers[signal.Signals(number)]
+        assert callable(server_handler)
         server_handler(number, frame)
-        # uvicorn raises the signal again once all is done, which would turn the exit code into
-        # 143. Blocked, it stays pending and the process ends as what it is: cleanly stopped.
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        if number == signal.SIGTERM:
+            # uvicorn raises the signal again once all is done, which would turn the exit code into
+            # 143. Blocked, it stays pending and the process ends as what it is: cleanly stopped.
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
 
-    signal.signal(signal.SIGTERM, handle)
+    handled = [number for number, handler in server_handlers.items() if callable(handler)]
+    for number in handled:
+        signal.signal(number, handle)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, server_handler)
+        for number in handled:
+            signal.signal(number, server_handlers[number])

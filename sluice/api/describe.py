@@ -1,0 +1,115 @@
+"""A lane's state as the API's answers."""
+
+from datetime import UTC, datetime
+
+from sluice.clock import Clock
+from sluice.ingestion import NEVER, Ingestion, Trouble
+from sluice.lane import Lane
+from sluice.models import BatchStatus, Priority
+from sluice.schemas import (
+    BatchResponse,
+    HoldResponse,
+    IdProblem,
+    IngestionResponse,
+    PauseResponse,
+    PriorityName,
+    Progress,
+    QueueResponse,
+    RunningResponse,
+    StatusResponse,
+)
+
+LAST_TIME = 253_402_300_799  # 9999-12-31T23:59:59Z: RFC 3339 has no later one
+NAMES: dict[Priority, PriorityName] = {Priority.HIGH: "HIGH", Priority.MEDIUM: "MEDIUM", Priority.LOW: "LOW"}
+
+
+def utc(time: float) -> datetime:
+    """Return Unix seconds as a date."""
+    return datetime.fromtimestamp(min(time, LAST_TIME), UTC)
+
+
+class Description:
+    """What a lane looks like at one instant. Everything but the batches takes O(log n)."""
+
+    def __init__(self, lane: Lane, clock: Clock) -> None:
+        self._lane = lane
+        self._now = clock.now()
+        self._offset = clock.time() - self._now
+
+    def ingestion(self, ingestion: Ingestion) -> IngestionResponse:
+        """Describe an ingestion without its batches."""
+        forecast = self._lane.forecast(ingestion, self._now)
+        counts = ingestion.batch_counts()
+        return IngestionResponse(
+            ingestion_id=ingestion.ingestion_id,
+            status=ingestion.status,
+            priority=NAMES[ingestion.priority],
+            created_time=utc(ingestion.created_time),
+            finished_time=None if ingestion.finished_time is None else utc(ingestion.finished_time),
+            progress=Progress(
+                total_ids=len(ingestion.ids),
+                total_batches=ingestion.total,
+                yet_to_start=counts[BatchStatus.YET_TO_START],
+                triggered=counts[BatchStatus.TRIGGERED],
+                completed=counts[BatchStatus.COMPLETED],
+                failed=counts[BatchStatus.FAILED],
+                cancelled=counts[BatchStatus.CANCELLED],
+            ),
+            position=forecast.position if forecast else None,
+            expected_start=self._at(forecast.start) if forecast else None,
+            expected_completion=self._at(forecast.completion) if forecast else None,
+        )
+
+    def status(self, ingestion: Ingestion, indexes: range) -> StatusResponse:
+        """Describe an ingestion and those of its batches. O(log n + IDs shown)."""
+        summary = self.ingestion(ingestion)
+        batches = [_batch(ingestion, index) for index in indexes]
+        return StatusResponse(**dict(summary), batches=batches)
+
+    def queue(self) -> QueueResponse:
+        """Describe what waits, what runs, and what stands in the way."""
+        lane = self._lane
+        held, paused = lane.held, lane.paused
+        next_start = lane.next_start(self._now)
+        return QueueResponse(
+            waiting={NAMES[priority]: lane.waiting(priority) for priority in Priority},
+            retrying=len(lane.backlog.delayed),
+            running=self._running(),
+            next_start=self._at(next_start),
+            hold=HoldResponse(until=utc(held.until + self._offset), reason=held.reason)
+            if held and held.until > self._now
+            else None,
+            paused=PauseResponse(since=utc(paused.time), reason=paused.reason) if paused else None,
+        )
+
+    def _running(self) -> RunningResponse | None:
+        if (running := self._lane.running) is None:
+            return None
+        batch = self._lane.ingestions[running.ingestion_id].batch(running.positions)
+        return RunningResponse(
+            ingestion_id=batch.ingestion_id,
+            batch_ids=list(dict.fromkeys(batch.batch_ids)),
+            ids=batch.ids,
+            started_at=utc(self._lane.pace.last_start + self._offset),
+        )
+
+    def _at(self, at: float) -> datetime | None:
+        return None if at == NEVER else utc(at + self._offset)
+
+
+def _batch(ingestion: Ingestion, index: int) -> BatchResponse:
+    positions = ingestion.positions_of(index)
+    # Copied, for an array cannot be cut by a range.
+    ids = ingestion.ids[positions.start : positions.stop].tolist()
+    troubles = [(item, ingestion.troubles.get(position)) for position, item in zip(positions, ids, strict=True)]
+    return BatchResponse(
+        batch_id=ingestion.batch_id(index),
+        ids=ids,
+        status=ingestion.batch_status(index),
+        failed=[_problem(item, trouble) for item, trouble in troubles if trouble and trouble.is_final],
+        retrying=[_problem(item, trouble) for item, trouble in troubles if trouble and not trouble.is_final],
+    )
+
+
+def _problem(item: int, trouble: Trouble) -> IdProblem:
+    return IdProblem(id=item, error=trouble.error, attempts=trouble.attempts)

@@ -1,0 +1,55 @@
+"""What the upstream answered, as a stream of lines."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+from pydantic_core import to_json
+
+from sluice.api.describe import utc
+from sluice.ingestion import Ingestion
+from sluice.journal import Result
+from sluice.lane import Lane
+
+WINDOW = 1000  # IDs
+
+
+async def lines(lane: Lane, ingestion: Ingestion, *, follow: bool) -> AsyncIterator[bytes]:
+    """Yield a JSON line per finished ID, in the order of the IDs, some at a time.
+
+    With `follow`, wait for each until the ingestion is done (or expired, or the
+    server stops); what is cancelled has no line.
+    """
+    position = 0
+    while True:
+        progress = lane.progress
+        limit = min(position + WINDOW, ingestion.started * ingestion.batch_size, len(ingestion.ids))
+        end = limit
+        if follow:
+            end = next((each for each in range(position, limit) if not ingestion.has_ended(each)), limit)
+        if end > position:
+            results = await lane.journal.results(ingestion.ingestion_id, position, end)
+            if results:
+                yield b"".join(_line(ingestion, result) for result in results)
+            position = results[-1].position + 1 if results else end
+            await asyncio.sleep(0)
+        elif follow and not (ingestion.is_done or lane.is_closing):
+            await progress.wait()
+        else:
+            return
+
+
+def _line(ingestion: Ingestion, result: Result) -> bytes:
+    batch_id = ingestion.batch_id(result.position // ingestion.batch_size)
+    content = (
+        b'"status":"completed","data":%b' % (result.data or b"null")
+        if result.error is None
+        else b'"status":"failed","error":%b' % to_json(result.error)
+    )
+    finished_at = to_json(utc(result.finished_time))
+    return b'{"id":%d,"batch_id":"%b",%b,"attempts":%d,"finished_at":%b}\n' % (
+        ingestion.ids[result.position],
+        batch_id.encode(),
+        content,
+        result.attempts,
+        finished_at,
+    )
