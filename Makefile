@@ -11,7 +11,7 @@ run: .venv/run  ## serve on PORT (8000)
 	exec $(BIN)/uvicorn main:app --workers 1 --port $(PORT) --timeout-graceful-shutdown 10
 
 test: .venv/dev  ## every test
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses 2 --dist loadfile
 
 lint: .venv/dev  ## what CI runs beside the tests
 	$(BIN)/ruff check .
@@ -23,6 +23,8 @@ bench: .venv/dev  ## the figures, each beside its yardstick
 	$(BIN)/python -m benchmarks.pace
 	$(BIN)/python -m benchmarks.accept
 	$(BIN)/python -m benchmarks.backlog
+	$(BIN)/python -m benchmarks.recovery
+	$(BIN)/python -m benchmarks.plateau
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Sluice needs Python 3.11 or newer; name one with PYTHON=")'

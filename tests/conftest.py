@@ -1,11 +1,17 @@
-"""Virtual time and recording upstreams, shared by all tests."""
+"""Fixtures that several files of tests share."""
 
 import asyncio
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+from fastapi.testclient import TestClient
 
+from sluice.app import create_app
 from sluice.settings import Settings
+from tests.api import BACKENDS, ManualClock, ScriptedUpstream, Service, serving, settings_for
+from tests.api_steps import EndlessUpstream, answer
+from tests.sqlite import Run, SteppedClock
 from tests.virtual import VirtualLoop
 
 
@@ -24,3 +30,50 @@ def loop() -> Iterator[VirtualLoop]:
     yield loop
     loop.finish()
     asyncio.set_event_loop(None)
+
+
+@pytest.fixture
+def client() -> Iterator[TestClient]:
+    settings = Settings(max_ids=10_000, max_body_bytes=100_000, shutdown_grace=0)
+    with TestClient(create_app(settings, EndlessUpstream(), ManualClock())) as client:
+        yield client
+
+
+@pytest.fixture
+def upstream() -> ScriptedUpstream:
+    """An upstream that hangs on ID 1, so that whatever else is submitted waits."""
+    return ScriptedUpstream(answer, hanging=[1])
+
+
+@pytest.fixture(params=BACKENDS)
+def settings(request: pytest.FixtureRequest, tmp_path: Path) -> Settings:
+    return settings_for(request.param, tmp_path, retry_base=0)
+
+
+@pytest.fixture
+def service(settings: Settings, upstream: ScriptedUpstream) -> Iterator[Service]:
+    with serving(settings, upstream) as service:
+        yield service
+
+
+@pytest.fixture
+def hurried(settings: Settings, upstream: ScriptedUpstream) -> Iterator[Service]:
+    """A service that does all its work at once."""
+    with serving(settings.model_copy(update={"batch_interval": 0.0}), upstream) as service:
+        yield service
+
+
+@pytest.fixture
+def run() -> Iterator[Run]:
+    with asyncio.Runner() as runner:
+        yield runner.run
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "sluice.db"
+
+
+@pytest.fixture
+def clock() -> SteppedClock:
+    return SteppedClock()

@@ -1,38 +1,42 @@
-import asyncio
 from array import array
 from uuid import uuid4
 
-from sluice.backlog import Backlog
-from sluice.events import Accepted
-from sluice.ingestion import Ingestion
+from sluice.backlog import LEAST_STALE, Backlog
+from sluice.events import Accepted, Outcome
+from sluice.ingestion import NEVER, Ingestion
 from sluice.models import Priority
-from tests.virtual import VirtualLoop
+
+NOW = 0.0
 
 
 def add(backlog: Backlog, seq: int, priority: Priority, batches: int = 1, created_time: float = 0.0) -> Ingestion:
     ids = array("I", [1]) * (3 * batches)
     ingestion = Ingestion(Accepted(str(uuid4()), priority, created_time, seq, 3, ids))
-    backlog.add(ingestion)
+    backlog.update(ingestion)
     return ingestion
 
 
-def take(backlog: Backlog) -> Ingestion | None:
-    head = backlog.head()
+def take(backlog: Backlog, now: float = NOW, retry_at: float | None = None) -> Ingestion | None:
+    """Run the next batch; with `retry_at`, all of its IDs fail and wait until then."""
+    head = backlog.head(now)
     if head is not None:
-        head.started += 1
-        backlog.started(head)
+        positions = head.next_positions()
+        head.start(positions)
+        error = None if retry_at is None else "answered 500"
+        head.finish([Outcome(position, 1, error=error, retry_at=retry_at) for position in positions], now)
+        backlog.update(head)
     return head
 
 
 def test_order_is_priority_then_created_time_then_seq() -> None:
     backlog = Backlog()
     low = add(backlog, 0, Priority.LOW, created_time=1.0)
-    later = add(backlog, 1, Priority.HIGH, created_time=3.0)
-    tied = add(backlog, 3, Priority.HIGH, created_time=2.0)
-    first = add(backlog, 2, Priority.HIGH, created_time=2.0)
+    first = add(backlog, 1, Priority.HIGH, created_time=2.0)
+    tied = add(backlog, 2, Priority.HIGH, created_time=2.0)
+    later = add(backlog, 3, Priority.HIGH, created_time=3.0)
 
     assert [take(backlog) for _ in range(4)] == [first, tied, later, low]
-    assert backlog.head() is None
+    assert backlog.head(NOW) is None
 
 
 def test_ingestion_keeps_its_place_until_its_last_batch() -> None:
@@ -43,38 +47,88 @@ def test_ingestion_keeps_its_place_until_its_last_batch() -> None:
     assert [take(backlog), take(backlog), take(backlog)] == [first, first, second]
 
 
-def test_position_counts_batches_above_and_before() -> None:
+def test_slots_ahead_are_those_above_and_before() -> None:
     backlog = Backlog()
     first = add(backlog, 0, Priority.MEDIUM, batches=2)
     second = add(backlog, 1, Priority.MEDIUM)
     high = add(backlog, 2, Priority.HIGH, batches=3)
     low = add(backlog, 3, Priority.LOW)
 
-    assert [backlog.position(job) for job in (high, first, second, low)] == [0, 3, 5, 6]
+    before = [backlog.ahead(job) for job in (high, first, second, low)]
     take(backlog)
-    assert [backlog.position(job) for job in (high, first, second, low)] == [0, 2, 4, 5]
-    assert backlog.waiting(Priority.HIGH) == 2
+
+    assert before == [0, 3, 5, 6]
+    assert [backlog.ahead(job) for job in (high, first, second, low)] == [0, 2, 4, 5]
+    assert backlog.total == 6
 
 
-def test_wait_returns_once_something_waits(loop: VirtualLoop) -> None:
+def test_ids_tried_again_come_back_under_their_own_key_when_their_time_has_come() -> None:
     backlog = Backlog()
-    waiting = loop.create_task(backlog.wait())
-    loop.advance(1)
-    assert not waiting.done()
+    high = add(backlog, 0, Priority.HIGH)
+    low = add(backlog, 1, Priority.LOW, batches=2)
+    take(backlog, retry_at=10.0)
 
-    job = add(backlog, 0, Priority.LOW)
-    loop.advance(0)
+    assert backlog.next_ready(5.0) == 5.0
+    assert take(backlog, now=5.0) is low
+    assert take(backlog, now=10.0) is high
+    assert take(backlog, now=15.0) is low
 
-    assert waiting.done()
-    assert backlog.head() is job
+
+def test_next_ready_is_when_the_first_delayed_id_is_due() -> None:
+    backlog = Backlog()
+    add(backlog, 0, Priority.HIGH)
+    add(backlog, 1, Priority.HIGH)
+    take(backlog, retry_at=20.0)
+    take(backlog, retry_at=10.0)
+
+    assert backlog.next_ready(NOW) == 10.0
+    take(backlog, now=10.0)
+    assert backlog.next_ready(10.0) == 20.0
+    take(backlog, now=20.0)
+    assert backlog.next_ready(20.0) == NEVER
 
 
-def test_exhausted_ingestion_does_not_end_the_wait(loop: VirtualLoop) -> None:
+def test_another_priority_moves_an_ingestion_to_its_rightful_place() -> None:
+    backlog = Backlog()
+    jobs = [add(backlog, seq, Priority.MEDIUM, created_time=float(seq)) for seq in range(3)]
+    low = add(backlog, 3, Priority.LOW, created_time=3.0)
+
+    for priority in (Priority.HIGH, Priority.LOW, Priority.MEDIUM, Priority.LOW, Priority.HIGH, Priority.MEDIUM):
+        backlog.remove(jobs[1])
+        jobs[1].priority = priority
+        backlog.update(jobs[1])
+    backlog.remove(jobs[0])
+    jobs[0].priority = Priority.LOW
+    backlog.update(jobs[0])
+
+    assert [backlog.ahead(job) for job in (*jobs, low)] == [2, 0, 1, 3]
+    assert [take(backlog) for _ in range(5)] == [jobs[1], jobs[2], jobs[0], low, None]
+
+
+def test_something_that_became_ready_is_signalled_only_when_nothing_was() -> None:
     backlog = Backlog()
     add(backlog, 0, Priority.LOW)
+    first = backlog.became_ready.is_set()
+    backlog.became_ready.clear()
+
+    add(backlog, 1, Priority.HIGH)
+    second = backlog.became_ready.is_set()
     take(backlog)
+    take(backlog)
+    add(backlog, 2, Priority.LOW)
 
-    waiting = loop.create_task(asyncio.wait_for(backlog.wait(), 60))
-    loop.advance(59)
+    assert (first, second, backlog.became_ready.is_set()) == (True, False, True)
 
-    assert not waiting.done()
+
+def test_cancelled_work_behind_a_long_queue_is_swept() -> None:
+    backlog = Backlog()
+    first = add(backlog, 0, Priority.HIGH, batches=9)
+
+    for seq in range(1, 10 * LEAST_STALE):
+        job = add(backlog, seq, Priority.LOW)
+        job.cancel(job.given_up(), NOW)
+        backlog.update(job)
+
+    assert backlog._queue.qsize() <= 2 * LEAST_STALE
+    assert backlog.total == 9
+    assert backlog.head(NOW) is first

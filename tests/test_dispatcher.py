@@ -1,9 +1,8 @@
-"""The real dispatcher in virtual time: pace, overlap, failures, stopping."""
+"""The real dispatcher in virtual time: pace, order, failing upstreams, stopping."""
 
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine
-from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -11,11 +10,8 @@ import pytest
 from sluice.ingestion import Batch
 from sluice.models import Priority
 from sluice.upstream import UpstreamError
+from tests.dispatcher import gaps, refuse
 from tests.virtual import MILLISECOND, TICK, Bench, RecordingUpstream, VirtualLoop
-
-
-def gaps(times: list[float]) -> list[float]:
-    return [after - before for before, after in pairwise(times)]
 
 
 def test_busy_starts_are_exactly_an_interval_apart(loop: VirtualLoop) -> None:
@@ -89,8 +85,8 @@ def test_overrun_delays_the_next_start_until_it_ends_and_no_later(loop: VirtualL
     assert upstream.most_in_flight == 1
 
 
-async def refuse(batch: Batch) -> None:
-    raise UpstreamError("ID 1: answered 500")
+async def too_few(batch: Batch) -> Any:
+    return ["one"]
 
 
 async def crash(batch: Batch) -> None:
@@ -111,7 +107,7 @@ async def hang_on(batch: Batch) -> None:
 
 
 async def unprintable(batch: Batch) -> None:
-    raise UpstreamError("ID 1: \ud800")
+    raise UpstreamError("answered \ud800")
 
 
 def not_even_a_coroutine(batch: Batch) -> Any:
@@ -131,29 +127,30 @@ async def hang_in_calls_of_its_own(batch: Batch) -> None:
             calls.create_task(asyncio.Event().wait())
 
 
-async def cancel(batch: Batch) -> None:
+async def cancel_itself(batch: Batch) -> None:
     raise asyncio.CancelledError
 
 
 @pytest.mark.parametrize(
     ("behaviour", "error"),
     [
-        (refuse, "ID 1: answered 500"),
+        (refuse, "answered 404"),
         (crash, "ValueError"),
         (hang, "no answer within 4 s"),
         (hang_on, "no answer within 4 s"),
         (tidy_up_slowly, "no answer within 4 s"),
         (hang_in_calls_of_its_own, "no answer within 4 s"),
-        (cancel, "the upstream call was cancelled"),
-        (unprintable, "ID 1: ?"),
+        (cancel_itself, "the upstream call was cancelled"),
+        (unprintable, "answered ?"),
         (not_even_a_coroutine, "TypeError"),
+        (too_few, "the upstream gave no list of 3 answers"),
     ],
 )
 def test_failing_batch_ends_failed_and_the_next_has_its_slot(
-    loop: VirtualLoop, behaviour: Callable[[Batch], Coroutine[Any, Any, None]], error: str
+    loop: VirtualLoop, behaviour: Callable[[Batch], Coroutine[Any, Any, object]], error: str
 ) -> None:
-    async def behave(batch: Batch) -> None:
-        await (behaviour(batch) if batch.ids == [1, 2, 3] else asyncio.sleep(1))
+    async def behave(batch: Batch) -> object:
+        return await (behaviour(batch) if batch.ids == [1, 2, 3] else asyncio.sleep(1))
 
     upstream = RecordingUpstream(behave)
     bench = Bench(loop, upstream, timeout=4.0).start()
@@ -163,7 +160,7 @@ def test_failing_batch_ends_failed_and_the_next_has_its_slot(
 
     assert upstream.times == pytest.approx([0, 5], abs=TICK)
     assert bench.statuses(job.ingestion_id) == ["failed", "completed"]
-    assert job.errors == {0: error}
+    assert [trouble.error for trouble in job.troubles.values()] == [error] * 3
     assert job.status == "completed"
     loop.advance(1000)
 

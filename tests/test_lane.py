@@ -1,6 +1,14 @@
+import asyncio
+from collections.abc import Callable, Sequence
+
 import pytest
 
+from sluice.control import cancel, pause
+from sluice.events import Event
+from sluice.ingestion import Batch
+from sluice.journal.memory import MemoryJournal
 from sluice.models import Priority
+from sluice.retry import RetryPolicy
 from tests.virtual import Bench, RecordingUpstream, VirtualLoop
 
 
@@ -62,3 +70,44 @@ def test_forecast_of_an_overdue_running_batch_is_not_in_the_past(loop: VirtualLo
 
     assert forecast is not None
     assert forecast.completion == bench.clock.now()
+
+
+def test_decision_whose_caller_is_cancelled_is_still_made_before_the_next(loop: VirtualLoop) -> None:
+    class SlowJournal(MemoryJournal):
+        async def append(self, events: Sequence[Event], apply: Callable[[Event], None]) -> None:
+            await asyncio.sleep(1)
+            await super().append(events, apply)
+
+    bench = Bench(loop, RecordingUpstream(), journal=SlowJournal())
+    job = bench.submit([1, 2, 3], Priority.LOW)
+
+    first = loop.create_task(bench.lane.decide(lambda: cancel(job, 0.0)))
+    loop.advance(0.5)
+    first.cancel()
+    seen: list[bool] = []
+
+    def look() -> Sequence[Event]:
+        seen.append(job.is_cancelled)
+        return []
+
+    bench.decide(look)
+
+    assert first.cancelled()
+    assert seen == [True]
+
+
+def test_more_ids_tried_again_share_slots_and_are_all_counted_as_waiting(loop: VirtualLoop) -> None:
+    async def behave(batch: Batch) -> object:
+        raise ConnectionError
+
+    retry = RetryPolicy(3, base=8.0, longest=20.0, longest_hold=100.0, draw=lambda: 1.0)
+    bench = Bench(loop, RecordingUpstream(behave), batch_size=1, interval=1.0, retry=retry).start()
+    bench.submit([1, 2], Priority.HIGH)
+    loop.advance(1.5)
+
+    bench.decide(lambda: pause(bench.lane, 0.0, ""))
+    loop.advance(7)
+    bench.lane.backlog.release(loop.time())
+
+    assert bench.lane.waiting(Priority.HIGH) == 1
+    assert len(bench.lane.backlog.delayed) == 1

@@ -1,111 +1,66 @@
-"""The real dispatcher, in virtual time, against a sorted list: order, pace, statuses, position, forecast."""
+"""The real dispatcher, in virtual time, against a plain list: order, pace, statuses, position, forecast."""
 
 import asyncio
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from sluice.events import Accepted, Event, Finished, Started
-from sluice.ingestion import Batch
+from sluice import control
+from sluice.events import Event, Finished, Started
+from sluice.ingestion import NEVER, Batch, Ingestion
+from sluice.journal.memory import MemoryJournal
 from sluice.models import Priority
-from sluice.upstream import SimulatedUpstream, UpstreamError
+from sluice.retry import RetryPolicy
+from sluice.upstream import SimulatedUpstream, UpstreamError, UpstreamUnavailable
+from tests.model import ATTEMPTS, ModelJournal
 from tests.virtual import MILLISECOND, TICK, Bench, RecordingUpstream, VirtualLoop
 
 PRIORITIES = st.sampled_from(Priority)
-NEVER = float("inf")
-
-
-class Waiting(NamedTuple):
-    """One batch in the model's list; its natural order is the order of dispatch."""
-
-    priority: Priority
-    created_time: float
-    seq: int
-    batch_index: int
-    ingestion_id: str
-
-
-class SortedListJournal:
-    """The model. It stands where the journal does, so it sees every event at the instant of its decision."""
-
-    def __init__(self, loop: VirtualLoop, interval: float) -> None:
-        self.loop = loop
-        self.interval = interval
-        self.waiting: list[Waiting] = []
-        self.statuses: dict[str, list[str]] = {}
-        self.running: Started | None = None
-        self.last_start = -NEVER
-        self.last_end = -NEVER
-        self.waiting_since = -NEVER
-
-    @property
-    def due(self) -> float:
-        """When the next batch must start: one interval after the last, after it ended, once something waits."""
-        return max(self.last_start + self.interval, self.last_end, self.waiting_since)
-
-    async def append(self, events: Sequence[Event]) -> None:
-        now = self.loop.time()
-        for event in events:
-            match event:
-                case Accepted():
-                    if not self.waiting:
-                        self.waiting_since = now
-                    total = -(-len(event.ids) // event.batch_size)
-                    self.statuses[event.ingestion_id] = ["yet_to_start"] * total
-                    self.waiting += [
-                        Waiting(event.priority, event.created_time, event.seq, index, event.ingestion_id)
-                        for index in range(total)
-                    ]
-                case Started():
-                    assert self.running is None, "two batches at a time"
-                    first = min(self.waiting)
-                    assert (event.ingestion_id, event.batch_index) == (first.ingestion_id, first.batch_index)
-                    assert event.at == pytest.approx(now, abs=TICK)
-                    assert event.at - self.last_start >= self.interval - TICK, "early"
-                    assert event.at == pytest.approx(self.due, abs=2 * TICK), "late"
-                    self.waiting.remove(first)
-                    self.statuses[event.ingestion_id][event.batch_index] = "triggered"
-                    self.running = event
-                    self.last_start = event.at
-                case Finished():
-                    assert self.running is not None
-                    assert (event.ingestion_id, event.batch_index) == self.running[:2]
-                    outcome = "completed" if event.error is None else "failed"
-                    self.statuses[event.ingestion_id][event.batch_index] = outcome
-                    self.running = None
-                    self.last_end = event.at
+OUTCOMES = ["done", "refuse", "unavailable", "hold", "crash", "cancel", "hang", "tidy"]
 
 
 class DispatchMachine(RuleBasedStateMachine):
-    """Random submissions, clock steps, wall-clock jumps, upstream durations and failures."""
+    """Random submissions, control, clock steps, wall-clock jumps, restarts, upstream durations and failures."""
 
     @initialize(interval=st.integers(1, 20_000), batch_size=st.integers(1, 5), seconds_per_id=st.integers(0, 3))
     def build(self, interval: int, batch_size: int, seconds_per_id: int) -> None:
         self.loop = VirtualLoop()
         asyncio.set_event_loop(self.loop)
-        self.plans: list[tuple[float, str]] = []
-        self.model = SortedListJournal(self.loop, interval * MILLISECOND)
+        self.plans: list[tuple[float, str, int]] = []
+        self.jitter = 0.5
+        self.model = ModelJournal(self.loop, interval * MILLISECOND)
+        self.batch_size = batch_size
+        self.seconds_per_id = float(seconds_per_id)
+        self.boot()
+
+    def boot(self) -> None:
         self.upstream = RecordingUpstream(self.behave)
+        retry = RetryPolicy(ATTEMPTS, base=3.1, longest=40.0, longest_hold=100.0, draw=lambda: self.jitter)
         self.bench = Bench(
             self.loop,
             self.upstream,
-            interval=interval * MILLISECOND,
-            batch_size=batch_size,
+            interval=self.model.interval,
+            batch_size=self.batch_size,
             timeout=30.0,
-            seconds_per_id=float(seconds_per_id),
+            seconds_per_id=self.seconds_per_id,
             journal=self.model,
+            retry=retry,
         ).start()
 
-    async def behave(self, batch: Batch) -> None:
-        duration, outcome = self.plans.pop(0) if self.plans else (1.0, "done")
+    async def behave(self, batch: Batch) -> object:
+        duration, outcome, count = self.plans.pop(0) if self.plans else (1.0, "done", 0)
         await asyncio.sleep(duration)
+        failure: UpstreamError
         match outcome:
             case "refuse":
-                raise UpstreamError("refused")
+                failure = UpstreamError("refused")
+            case "unavailable":
+                failure = UpstreamUnavailable("answered 503")
+            case "hold":
+                failure = UpstreamUnavailable("answered 429", retry_after=20.5)
             case "crash":
                 raise ValueError
             case "cancel":
@@ -117,17 +72,21 @@ class DispatchMachine(RuleBasedStateMachine):
                     await asyncio.Event().wait()
                 finally:
                     await asyncio.sleep(0.5)
+        if outcome == "done":
+            return None
+        return [failure if place < count else item for place, item in enumerate(batch.ids)]
 
     @rule(count=st.integers(1, 20), priority=PRIORITIES)
     def submit(self, count: int, priority: Priority) -> None:
         self.bench.submit(range(1, count + 1), priority)
 
-    @rule(
-        milliseconds=st.integers(0, 20_000),
-        outcome=st.sampled_from(["done", "refuse", "crash", "cancel", "hang", "tidy"]),
-    )
-    def plan_a_batch(self, milliseconds: int, outcome: str) -> None:
-        self.plans.append((milliseconds * MILLISECOND, outcome))
+    @rule(milliseconds=st.integers(0, 20_000), outcome=st.sampled_from(OUTCOMES), count=st.integers(1, 5))
+    def plan_a_batch(self, milliseconds: int, outcome: str, count: int) -> None:
+        self.plans.append((milliseconds * MILLISECOND, outcome, count))
+
+    @rule(percent=st.integers(0, 100))
+    def draw_a_jitter(self, percent: int) -> None:
+        self.jitter = percent / 100
 
     @rule(milliseconds=st.one_of(st.integers(0, 100), st.integers(0, 60_000), st.integers(0, 3_600_000)))
     def pass_time(self, milliseconds: int) -> None:
@@ -137,10 +96,53 @@ class DispatchMachine(RuleBasedStateMachine):
     def set_the_wall_clock(self, seconds: int) -> None:
         self.bench.clock.wall_offset += seconds
 
+    def decide(self, propose: Callable[[Ingestion], Sequence[Event]], data: st.DataObject) -> None:
+        ingestion = data.draw(st.sampled_from(list(self.bench.lane.ingestions.values())))
+        try:
+            self.bench.decide(lambda: propose(ingestion))
+        except control.ConflictError:
+            model = self.model.jobs[ingestion.ingestion_id]
+            assert model.is_done or not any(item.state == "failed" for item in model.items)
+
+    @precondition(lambda self: self.model.jobs)
+    @rule(data=st.data())
+    def cancel(self, data: st.DataObject) -> None:
+        self.decide(lambda ingestion: control.cancel(ingestion, 0.0), data)
+
+    @precondition(lambda self: self.model.jobs)
+    @rule(data=st.data(), priority=PRIORITIES)
+    def reprioritise(self, data: st.DataObject, priority: Priority) -> None:
+        self.decide(lambda ingestion: control.reprioritise(ingestion, priority), data)
+
+    @precondition(lambda self: self.model.jobs)
+    @rule(data=st.data())
+    def revive(self, data: st.DataObject) -> None:
+        self.decide(control.revive, data)
+
+    @rule()
+    def pause(self) -> None:
+        self.bench.decide(lambda: control.pause(self.bench.lane, 0.0, ""))
+
+    @rule()
+    def resume(self) -> None:
+        self.bench.decide(lambda: control.resume(self.bench.lane))
+
+    @rule()
+    def die_and_restart(self) -> None:
+        self.bench.kill()
+        self.model.restart()
+        self.boot()
+
     @invariant()
     def every_status_is_the_models(self) -> None:
-        for ingestion_id, statuses in self.model.statuses.items():
-            assert self.bench.statuses(ingestion_id) == statuses
+        for name, job in self.model.jobs.items():
+            ingestion = self.bench.lane.ingestions[name]
+            statuses = [job.status_of(batch) for batch in job.batches()]
+            assert self.bench.statuses(name) == statuses
+            assert ingestion.is_done == job.is_done
+            assert ingestion.batch_counts() == {
+                status: statuses.count(status.value) for status in ingestion.batch_counts()
+            }
 
     @invariant()
     def the_upstream_never_has_two_batches(self) -> None:
@@ -148,30 +150,36 @@ class DispatchMachine(RuleBasedStateMachine):
 
     @invariant()
     def nothing_is_overdue(self) -> None:
-        if self.model.waiting and self.model.running is None:
-            assert self.loop.time() <= self.model.due + 2 * TICK
+        if self.model.running is None and self.model.paused is None:
+            now = self.loop.time()
+            assert now <= self.model.earliest(now) + 3 * TICK
 
     @invariant()
     def position_and_forecast_are_the_models(self) -> None:
         lane, now = self.bench.lane, self.bench.clock.now()
-        order = sorted(self.model.waiting)
-        slot = max(now, self.model.last_start + self.model.interval)
+        held_until = self.model.held.until if self.model.held else now
+        start = max(now, self.model.last_start + self.model.interval, held_until)
+        running_until = now
         if running := self.model.running:
-            length = lane.ingestions[running.ingestion_id].batch_length(running.batch_index)
-            slot = max(slot, running.at + lane.pace.expected_duration(length))
+            running_until = running.at + lane.pace.expected_duration(len(running.positions))
+            start = max(start, running_until)
         spacing = max(self.model.interval, lane.pace.expected_duration(lane.batch_size))
-        for ingestion_id, statuses in self.model.statuses.items():
-            ingestion = lane.ingestions[ingestion_id]
-            forecast = lane.forecast(ingestion, now)
-            mine = [place for place, batch in enumerate(order) if batch.ingestion_id == ingestion_id]
-            if not mine:
-                assert (forecast is None) == ("triggered" not in statuses)
+        slots = self.model.play(start, spacing)
+        for name, job in self.model.jobs.items():
+            forecast = lane.forecast(lane.ingestions[name], now)
+            assert (forecast is None) == job.is_done
+            if forecast is None or name not in slots:
                 continue
-            assert forecast is not None
-            assert forecast.position == mine[0]
-            assert forecast.start == pytest.approx(slot + mine[0] * spacing, abs=MILLISECOND)
-            duration = lane.pace.expected_duration(ingestion.batch_length(ingestion.total - 1))
-            assert forecast.completion == pytest.approx(slot + mine[-1] * spacing + duration, abs=MILLISECOND)
+            position, first, last, last_length = slots[name]
+            assert forecast.position == position
+            if self.model.paused:
+                assert (forecast.start, forecast.completion) == (NEVER, NEVER)
+                continue
+            completion = max(last + lane.pace.expected_duration(last_length), now)
+            if running and running.ingestion_id == name:
+                completion = max(completion, running_until)
+            assert forecast.start == pytest.approx(first, abs=MILLISECOND)
+            assert forecast.completion == pytest.approx(completion, abs=MILLISECOND)
 
     def teardown(self) -> None:
         if hasattr(self, "loop"):
@@ -189,51 +197,75 @@ TestDispatch.settings = settings(
 )
 
 
-class TimedJournal:
-    """Notes when each ingestion first started after `watch`, and when it last ended."""
+class TimedJournal(MemoryJournal):
+    """Notes when each batch of each ingestion started, and when it last ended."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.starts: dict[str, list[float]] = {}
         self.ends: dict[str, float] = {}
 
-    async def append(self, events: Sequence[Event]) -> None:
+    async def append(self, events: Sequence[Event], apply: Callable[[Event], None]) -> None:
         for event in events:
             match event:
                 case Started():
                     self.starts.setdefault(event.ingestion_id, []).append(event.at)
                 case Finished():
                     self.ends[event.ingestion_id] = event.at
+        await super().append(events, apply)
 
 
 @given(
-    jobs=st.lists(st.tuples(st.integers(1, 30), PRIORITIES, st.integers(0, 30_000)), min_size=1, max_size=12),
+    jobs=st.lists(
+        st.tuples(st.integers(1, 30), PRIORITIES, st.integers(0, 30_000), st.sampled_from(["", "", "fail", "cancel"])),
+        min_size=1,
+        max_size=12,
+    ),
     interval=st.integers(3_000, 20_000),
     batch_size=st.integers(1, 3),
 )
 @settings(deadline=None, max_examples=200)
-def test_forecasts_come_true_to_the_millisecond_when_nothing_more_arrives(
-    jobs: list[tuple[int, Priority, int]], interval: int, batch_size: int
+def test_forecasts_come_true_to_the_millisecond_when_nothing_more_arrives_or_fails(
+    jobs: list[tuple[int, Priority, int, str]], interval: int, batch_size: int
 ) -> None:
     loop = VirtualLoop()
     asyncio.set_event_loop(loop)
     journal = TimedJournal()
-    bench = Bench(loop, SimulatedUpstream(1.0), interval=interval * MILLISECOND, batch_size=batch_size, journal=journal)
+    failing = True
+    simulated = SimulatedUpstream(1.0)
+
+    async def behave(batch: Batch) -> object:
+        answers = await simulated.process(batch)
+        return [
+            UpstreamUnavailable("answered 503") if item == 2 and failing else answer
+            for item, answer in zip(batch.ids, answers, strict=True)
+        ]
+
+    retry = RetryPolicy(10, base=7.77, longest=90.9, longest_hold=100.0)
+    upstream = RecordingUpstream(behave)
+    bench = Bench(loop, upstream, interval=interval * MILLISECOND, batch_size=batch_size, journal=journal, retry=retry)
     bench.start()
-    for count, priority, milliseconds in jobs:
-        bench.submit([1] * count, priority)
+    for count, priority, milliseconds, fate in jobs:
+        job = bench.submit([2 if fate == "fail" and place % 4 == 0 else 1 for place in range(count)], priority)
         loop.advance(milliseconds * MILLISECOND)
+        if fate == "cancel":
+            bench.decide(lambda job=job: control.cancel(job, 0.0))  # type: ignore[misc]
+    while bench.lane.running:  # it may still fail, which no forecast knows
+        loop.advance(0.5)
 
+    failing = False
+    known = {job.ingestion_id: len(journal.starts.get(job.ingestion_id, [])) for job in bench.lane.ingestions.values()}
     forecasts = {
-        ingestion: (forecast, ingestion.waiting)
-        for ingestion in bench.lane.ingestions.values()
-        if (forecast := bench.lane.forecast(ingestion, bench.clock.now()))
+        job: forecast
+        for job in bench.lane.ingestions.values()
+        if (forecast := bench.lane.forecast(job, bench.clock.now()))
     }
-    loop.advance(sum(count for count, *_ in jobs) * interval * MILLISECOND)
+    loop.advance(100 + sum(count for count, *_ in jobs) * interval * MILLISECOND * 2)
 
-    for ingestion, (forecast, waiting) in forecasts.items():
-        start = journal.starts[ingestion.ingestion_id][-waiting or -1]
+    for job, forecast in forecasts.items():
+        start = journal.starts[job.ingestion_id][known[job.ingestion_id]]
         assert forecast.start == pytest.approx(start, abs=MILLISECOND)
-        assert forecast.completion == pytest.approx(journal.ends[ingestion.ingestion_id], abs=MILLISECOND)
+        assert forecast.completion == pytest.approx(journal.ends[job.ingestion_id], abs=MILLISECOND)
     loop.finish()
     asyncio.set_event_loop(None)
 
@@ -243,6 +275,7 @@ def test_forecast_of_overrunning_full_batches_comes_true(loop: VirtualLoop) -> N
     bench = Bench(loop, SimulatedUpstream(1.0), interval=2.0, journal=journal).start()
     bench.submit([1] * 9, Priority.HIGH)
     job = bench.submit([1] * 6, Priority.LOW)
+    loop.advance(0)
 
     forecast = bench.lane.forecast(job, bench.clock.now())
     loop.advance(60)

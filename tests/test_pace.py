@@ -19,7 +19,8 @@ def test_expected_duration_is_the_hint_until_a_batch_was_seen() -> None:
     pace = Pace(5.0, seconds_per_id=1.0)
     assert pace.expected_duration(3) == 3.0
 
-    pace.finished(3, 2.0)
+    pace.started(10.0)
+    pace.finished(3, 12.0)
 
     assert pace.expected_duration(3) == 2.0
     assert pace.expected_duration(2) == 2.0  # other lengths are still only thought of
@@ -27,9 +28,11 @@ def test_expected_duration_is_the_hint_until_a_batch_was_seen() -> None:
 
 def test_expected_duration_follows_slowly_so_that_one_hang_says_little() -> None:
     pace = Pace(5.0)
-    pace.finished(3, 1.0)
+    pace.started(10.0)
+    pace.finished(3, 11.0)
 
-    pace.finished(3, 9.0)
+    pace.started(20.0)
+    pace.finished(3, 29.0)
 
     assert pace.expected_duration(3) == pytest.approx(2.0)
 

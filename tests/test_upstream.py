@@ -1,19 +1,39 @@
-"""HttpUpstream against a real local server that answers, refuses, hangs, trickles and resets."""
+"""SimulatedUpstream, and what an upstream's result or exception means ID by ID."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from uuid import uuid4
 
 import pytest
 
 from sluice.ingestion import Batch
-from sluice.upstream import KEEP_ALIVE, HttpUpstream, SimulatedUpstream, UpstreamError
+from sluice.upstream import LONGEST_ERROR, SimulatedUpstream, UpstreamError, UpstreamUnavailable, answers_of
 from tests.virtual import TICK, VirtualLoop
+
+MAX_BYTES = 100
+NOT_JSON = "the answer is nothing that JSON can hold"
 
 
 def batch(*ids: int) -> Batch:
-    return Batch(str(uuid4()), 0, str(uuid4()), list(ids))
+    return Batch(str(uuid4()), tuple(range(len(ids))), list(ids), [str(uuid4()) for _ in ids])
+
+
+def texts(result: object, *ids: int) -> list[str]:
+    """Return the answers as text: JSON as it is, errors as `<kind>: <text>`."""
+    answers = answers_of(batch(*ids), result, MAX_BYTES)
+    return [each.decode() if isinstance(each, bytes) else f"{type(each).__name__}: {each}" for each in answers]
+
+
+def circle() -> list[object]:
+    it: list[object] = []
+    it.append(it)
+    return it
+
+
+def chain(length: int) -> list[object]:
+    it: list[object] = []
+    for _ in range(length):
+        it = [it]
+    return it
 
 
 def test_simulated_upstream_takes_its_delay_per_id(loop: VirtualLoop) -> None:
@@ -22,129 +42,92 @@ def test_simulated_upstream_takes_its_delay_per_id(loop: VirtualLoop) -> None:
     assert loop.time() == pytest.approx(3.0, abs=TICK)
 
 
-class LocalServer:
-    """Answers `/items/<status>`; 1 hangs, 2 trickles for ever, 3 resets. Notes paths and the most calls at once."""
+def test_simulated_upstream_answers_each_id(loop: VirtualLoop) -> None:
+    of = batch(7, 7, 9)
 
-    def __init__(self) -> None:
-        self.paths: list[str] = []
-        self.connections = 0
-        self.waiting = 0
-        self.most_waiting = 0
+    result = loop.run_until_complete(SimulatedUpstream(0.0).process(of))
 
-    async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.connections += 1
-        try:
-            while request := await reader.readuntil(b"\r\n\r\n"):
-                path = request.split()[1].decode()
-                self.paths.append(path)
-                self.waiting += 1
-                self.most_waiting = max(self.most_waiting, self.waiting)
-                await asyncio.sleep(0.05)
-                self.waiting -= 1
-                await self.answer(int(path.rpartition("/")[2]), writer)
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass
-        finally:
-            writer.close()
-
-    async def answer(self, item: int, writer: asyncio.StreamWriter) -> None:
-        match item:
-            case 1:
-                await asyncio.sleep(60)
-            case 2:
-                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
-                while True:
-                    writer.write(b".")
-                    await writer.drain()
-                    await asyncio.sleep(0.05)
-            case 3:
-                writer.transport.abort()
-            case 302:
-                writer.write(b"HTTP/1.1 302 Found\r\nLocation: /items/200\r\nContent-Length: 0\r\n\r\n")
-            case status:
-                writer.write(f"HTTP/1.1 {status} -\r\nContent-Length: 2\r\n\r\nok".encode())
+    assert answers_of(of, result, MAX_BYTES) == [
+        b'{"id":7,"data":"processed"}',
+        b'{"id":7,"data":"processed"}',
+        b'{"id":9,"data":"processed"}',
+    ]
 
 
-@asynccontextmanager
-async def serving(server: LocalServer) -> AsyncIterator[HttpUpstream]:
-    listener = await asyncio.start_server(server.handle, "127.0.0.1", 0)
-    port = listener.sockets[0].getsockname()[1]
-    async with HttpUpstream(f"http://127.0.0.1:{port}/items/{{id}}", timeout=0.5) as upstream:
-        yield upstream
-    listener.close()
+def test_answers_are_json_in_the_order_of_the_ids() -> None:
+    result = [{"a": [1, 2.5, None, True]}, "text ü", 3]
+
+    assert texts(result, 1, 2, 3) == ['{"a":[1,2.5,null,true]}', '"text ü"', "3"]
 
 
-@pytest.fixture
-def server() -> LocalServer:
-    return LocalServer()
+def test_none_stands_for_a_null_each() -> None:
+    assert texts(None, 1, 2) == ["null", "null"]
 
 
-def test_ids_of_a_batch_are_called_once_each_at_the_same_time(server: LocalServer) -> None:
-    async def act() -> None:
-        async with serving(server) as upstream:
-            await upstream.process(batch(200, 201, 204))
-
-    asyncio.run(act())
-
-    assert sorted(server.paths) == ["/items/200", "/items/201", "/items/204"]
-    assert server.most_waiting == 3
+@pytest.mark.parametrize("result", [[], [1], [1, 2, 3], {"a": 1, "b": 2}, "ab", b"ab", 5, {1, 2}, object()])
+def test_anything_but_an_answer_for_each_id_fails_them_all_for_good(result: object) -> None:
+    assert texts(result, 1, 2) == ["UpstreamError: the upstream gave no list of 2 answers"] * 2
 
 
-def test_connections_are_kept_from_batch_to_batch(server: LocalServer) -> None:
-    async def act() -> None:
-        async with serving(server) as upstream:
-            for _ in range(3):
-                await upstream.process(batch(200, 200))
-
-    asyncio.run(act())
-
-    assert len(server.paths) == 6
-    assert server.connections == 2
+def test_tuple_is_as_good_as_a_list() -> None:
+    assert texts((1, 2), 1, 2) == ["1", "2"]
 
 
-def test_idle_connection_is_given_up_before_a_server_would_close_it(server: LocalServer) -> None:
-    async def act() -> None:
-        async with serving(server) as upstream:
-            await upstream.process(batch(200))
-            await asyncio.sleep(KEEP_ALIVE + 0.1)
-            await upstream.process(batch(200))
+def test_error_in_the_place_of_an_answer_fails_that_id_alone() -> None:
+    unavailable = UpstreamUnavailable("answered 503", retry_after=5.0)
 
-    asyncio.run(act())
+    answers = answers_of(batch(1, 2, 3), [UpstreamError("answered 404"), 2, unavailable], MAX_BYTES)
 
-    assert KEEP_ALIVE < 2  # gunicorn's
-    assert server.connections == 2
+    assert str(answers[0]) == "answered 404"
+    assert not isinstance(answers[0], UpstreamUnavailable)
+    assert answers[1:] == [b"2", unavailable]
+
+
+def test_error_raised_fails_every_id() -> None:
+    assert texts(UpstreamError("closed for good"), 1, 2) == ["UpstreamError: closed for good"] * 2
+
+
+@pytest.mark.parametrize("error", [ValueError("secret"), TimeoutError("secret"), asyncio.CancelledError("secret")])
+def test_foreign_error_is_worth_another_attempt_and_its_text_stays_here(error: BaseException) -> None:
+    assert texts(error, 1, 2) == [f"UpstreamUnavailable: {type(error).__name__}"] * 2
+    assert texts([1, error], 1, 2) == ["1", f"UpstreamUnavailable: {type(error).__name__}"]
 
 
 @pytest.mark.parametrize(
-    ("item", "complaint"),
+    "answer",
     [
-        (500, "ID 500: answered 500"),
-        (404, "ID 404: answered 404"),
-        (302, "ID 302: answered 302"),
-        (1, "ID 1: no answer within 0.5 s"),
-        (2, "ID 2: no answer within 0.5 s"),
-        (3, "ID 3: "),
+        object(),
+        b"\xff",
+        "lone surrogate \ud800",
+        {"\udfff": 1},
+        circle(),
+        chain(100_000),
     ],
+    ids=["object", "bytes", "surrogate", "surrogate key", "circle", "too deep"],
 )
-def test_id_that_fails_fails_the_batch_by_name_and_the_others_are_still_called(
-    server: LocalServer, item: int, complaint: str
-) -> None:
-    async def act() -> None:
-        async with serving(server) as upstream:
-            await upstream.process(batch(200, item))
-
-    with pytest.raises(UpstreamError) as failure:
-        asyncio.run(act())
-
-    assert str(failure.value).startswith(complaint)
-    assert "127.0.0.1" not in str(failure.value)
-    assert sorted(server.paths) == sorted(["/items/200", f"/items/{item}"])
+def test_answer_that_json_cannot_hold_fails_that_id_alone_for_good(answer: object) -> None:
+    assert texts([answer, 2], 1, 2) == [f"UpstreamError: {NOT_JSON}", "2"]
 
 
-def test_refused_connection_fails_the_batch() -> None:
-    async def act() -> None:
-        async with HttpUpstream("http://127.0.0.1:1/items/{id}", timeout=5) as upstream:
-            await upstream.process(batch(7))
+@pytest.mark.parametrize(
+    ("number", "text"), [(float("nan"), '"NaN"'), (float("inf"), '"Infinity"'), (float("-inf"), '"-Infinity"')]
+)
+def test_number_that_json_has_no_word_for_becomes_a_string(number: float, text: str) -> None:
+    assert texts([number, {"deep": [number]}], 1, 2) == [text, f'{{"deep":[{text}]}}']
 
-    with pytest.raises(UpstreamError, match="ID 7: ConnectError"):
-        asyncio.run(act())
+
+def test_answer_may_have_max_bytes_and_no_more() -> None:
+    fits, too_long, in_bytes = "x" * (MAX_BYTES - 2), "x" * (MAX_BYTES - 1), "ü" * (MAX_BYTES // 2)
+
+    assert texts([fits, too_long, in_bytes], 1, 2, 3) == [
+        f'"{fits}"',
+        "UpstreamError: the answer has more than 100 bytes (MAX_RESULT_BYTES)",
+        "UpstreamError: the answer has more than 100 bytes (MAX_RESULT_BYTES)",
+    ]
+
+
+def test_error_text_can_be_stored_and_is_not_endless() -> None:
+    broken, endless = UpstreamError("lone \ud800"), UpstreamUnavailable("x" * 10**6)
+
+    assert str(broken) == "lone ?"
+    assert str(endless) == "x" * LONGEST_ERROR

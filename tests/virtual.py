@@ -6,17 +6,20 @@ from typing import Any, NamedTuple
 
 import async_solipsism
 
-from sluice.dispatcher import Dispatcher
+from sluice.dispatcher import Dispatcher, Limits
+from sluice.events import Event
 from sluice.ingestion import Batch, Ingestion
-from sluice.journal import Journal
+from sluice.journal import Journal, Result
 from sluice.journal.memory import MemoryJournal
 from sluice.lane import Lane
 from sluice.models import Priority
 from sluice.pace import Pace
+from sluice.retry import RetryPolicy
 from sluice.upstream import Upstream
 
 EPOCH = 1_800_000_000.0
 MILLISECOND = 0.001
+MICROSECOND = 1e-6
 TICK = 2e-6  # what the loop's microsecond resolution can be off by
 
 
@@ -39,8 +42,9 @@ class VirtualLoop(async_solipsism.EventLoop):  # type: ignore[misc]
 class VirtualClock:
     """The clock of a virtual loop; `wall_offset` sets the wall clock off, as an operator would."""
 
-    def __init__(self, loop: VirtualLoop) -> None:
+    def __init__(self, loop: VirtualLoop, origin: str = "boot") -> None:
         self._loop = loop
+        self.origin = origin
         self.wall_offset = 0.0
 
     def now(self) -> float:
@@ -50,7 +54,8 @@ class VirtualClock:
         return EPOCH + self.wall_offset + self.now()
 
     async def sleep_until(self, at: float) -> None:
-        await asyncio.sleep(at - self.now())
+        while (remaining := at - self.now()) > 0:  # noqa: ASYNC110
+            await asyncio.sleep(max(remaining, MICROSECOND))
 
 
 class Call(NamedTuple):
@@ -63,18 +68,18 @@ class Call(NamedTuple):
 class RecordingUpstream:
     """Notes when each batch came and behaves as `behave(batch)` says; by default it takes a second per ID."""
 
-    def __init__(self, behave: Callable[[Batch], Coroutine[Any, Any, None]] | None = None) -> None:
+    def __init__(self, behave: Callable[[Batch], Coroutine[Any, Any, object]] | None = None) -> None:
         self.calls: list[Call] = []
         self.in_flight = 0
         self.most_in_flight = 0
         self._behave = behave
 
-    async def process(self, batch: Batch) -> None:
+    async def process(self, batch: Batch) -> Any:
         self.calls.append(Call(asyncio.get_running_loop().time(), batch))
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
         try:
-            await (self._behave(batch) if self._behave else asyncio.sleep(len(batch.ids)))
+            return await (self._behave(batch) if self._behave else asyncio.sleep(len(batch.ids)))
         finally:
             self.in_flight -= 1
 
@@ -100,11 +105,14 @@ class Bench:
         timeout: float = 30.0,
         seconds_per_id: float = 1.0,
         journal: Journal | None = None,
+        retry: RetryPolicy | None = None,
     ) -> None:
         self.loop = loop
         self.clock = VirtualClock(loop)
-        self.lane = Lane(journal or MemoryJournal(), Pace(interval, seconds_per_id), batch_size)
-        self.dispatcher = Dispatcher(self.lane, upstream, self.clock, timeout)
+        self.journal = journal or MemoryJournal()
+        self.lane = Lane(self.journal, Pace(interval, seconds_per_id), batch_size)
+        self.retry = retry or RetryPolicy(attempts=1, base=1.0, longest=60.0, longest_hold=600.0)
+        self.dispatcher = Dispatcher(self.lane, upstream, self.clock, self.retry, Limits(timeout, 65_536))
         self._stopping = asyncio.Event()
         self._service: asyncio.Task[None] | None = None
 
@@ -120,6 +128,12 @@ class Bench:
         self._stopping.set()
         self.loop.run_until_complete(self._service)
 
+    def kill(self) -> None:
+        """End the dispatcher, and what the upstream does for it, as a crash would."""
+        for task in asyncio.all_tasks(self.loop):
+            task.cancel()
+        self.loop.advance(0)
+
     async def _serve(self) -> None:
         async with self.dispatcher.running(grace=10.0):
             await self._stopping.wait()
@@ -129,6 +143,17 @@ class Bench:
         accepted = self.lane.accept(ids, priority, self.clock.time())
         self.loop.run_until_complete(self.lane.record(accepted))
         return self.lane.ingestions[accepted.ingestion_id]
+
+    def decide(self, propose: Callable[[], Sequence[Event]]) -> None:
+        """Decide something now, as the API does."""
+        self.loop.run_until_complete(self.lane.decide(propose))
+
+    def results(self, ingestion: Ingestion) -> list[Result]:
+        """Return the results of an ingestion."""
+        results: list[Result] = self.loop.run_until_complete(
+            self.journal.results(ingestion.ingestion_id, 0, len(ingestion.ids))
+        )
+        return results
 
     def statuses(self, ingestion_id: str) -> list[str]:
         """Return the status of every batch of an ingestion."""

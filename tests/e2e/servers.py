@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -26,6 +26,15 @@ def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])
+
+
+@contextmanager
+def held_port() -> Iterator[int]:
+    """Keep a port for servers that come and go: while none listens, nobody else gets it, not even as a client."""
+    with socket.socket() as holder:
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        holder.bind(("127.0.0.1", 0))
+        yield int(holder.getsockname()[1])
 
 
 class Server(NamedTuple):
@@ -65,21 +74,25 @@ def spawn(command: str, **environment: str) -> subprocess.Popen[str]:
     )
 
 
+def wait_until_it_answers(process: subprocess.Popen[str], client: httpx.Client) -> None:
+    deadline = time.monotonic() + 20
+    while True:
+        try:
+            client.get("/docs")
+            break
+        except httpx.ConnectError:
+            assert process.poll() is None, process.stdout and process.stdout.read()
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+
+
 @contextmanager
 def serving(command: str = PLAIN, **environment: str) -> Iterator[Server]:
     """Run the service until the block is left; it answers when the block is entered."""
     port = free_port()
     process = spawn(command, PORT=str(port), **environment)
     with httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
-        deadline = time.monotonic() + 20
-        while True:
-            try:
-                client.get("/docs")
-                break
-            except httpx.ConnectError:
-                assert process.poll() is None, process.stdout and process.stdout.read()
-                assert time.monotonic() < deadline
-                time.sleep(0.02)
+        wait_until_it_answers(process, client)
         try:
             yield Server(process, client, port)
         finally:
@@ -87,20 +100,34 @@ def serving(command: str = PLAIN, **environment: str) -> Iterator[Server]:
             process.communicate()
 
 
+class Call(NamedTuple):
+    """A call as it came: when, in monotonic seconds, for which ID and with which `Idempotency-Key`."""
+
+    at: float
+    item: int
+    key: str
+
+
 class RecordingServer(ThreadingHTTPServer):
-    """A real upstream: takes `delay` seconds a call and notes (monotonic seconds, ID) as each comes."""
+    """A real upstream: takes `delay` seconds a call, then does as `answer` says, and notes each call as it comes."""
 
     # The clients of a test come all at once.
     request_queue_size = 128
 
-    def __init__(self, delay: float) -> None:
+    def __init__(self, delay: float, answer: Callable[["RecordingHandler"], None]) -> None:
         super().__init__(("127.0.0.1", 0), RecordingHandler)
         self.delay = delay
-        self.calls: list[tuple[float, int]] = []
+        self.answer = answer
+        self.recorded: list[Call] = []
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.server_port}/items/{{id}}"
+
+    @property
+    def calls(self) -> list[tuple[float, int]]:
+        """Return (monotonic seconds, ID) of each call."""
+        return [(call.at, call.item) for call in self.recorded]
 
     def starts(self, gap: float) -> list[tuple[float, list[int]]]:
         """Group the calls into batches: one starts where `gap` seconds or more lie before a call."""
@@ -113,29 +140,43 @@ class RecordingServer(ThreadingHTTPServer):
             last = at
         return [(at, sorted(ids)) for at, ids in batches]
 
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Keep clients that went away, or were killed, out of the test output."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)  # type: ignore[arg-type]
+
 
 class RecordingHandler(BaseHTTPRequestHandler):
-    """Answers 200 to everything."""
+    """One call; `call` is what was noted of it."""
 
     server: RecordingServer
     protocol_version = "HTTP/1.1"
+    call: Call
 
     def do_GET(self) -> None:
-        self.server.calls.append((time.monotonic(), int(self.path.rpartition("/")[2])))
+        key = self.headers.get("Idempotency-Key", "")
+        self.call = Call(time.monotonic(), int(self.path.rpartition("/")[2]), key)
+        self.server.recorded.append(self.call)
         time.sleep(self.server.delay)
-        self.send_response(200)
-        self.send_header("Content-Length", "2")
-        self.end_headers()
-        self.wfile.write(b"ok")
+        self.server.answer(self)
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002
         """Keep the test output clean."""
 
 
+def answer_ok(handler: RecordingHandler) -> None:
+    handler.send_response(200)
+    handler.send_header("Content-Length", "2")
+    handler.end_headers()
+    handler.wfile.write(b"ok")
+
+
 @contextmanager
-def recording_upstream(delay: float = 0.02) -> Iterator[RecordingServer]:
+def recording_upstream(
+    delay: float = 0.02, answer: Callable[[RecordingHandler], None] = answer_ok
+) -> Iterator[RecordingServer]:
     """Run a recording upstream until the block is left."""
-    with RecordingServer(delay) as server:
+    with RecordingServer(delay, answer) as server:
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
         yield server
         server.shutdown()

@@ -34,15 +34,17 @@ def test_upstream_sees_the_order_and_the_spacing() -> None:
 
 def test_upstream_that_hangs_or_fails_does_not_shift_the_slots() -> None:
     with recording_upstream(delay=1.0) as upstream:
-        settings = {"BATCH_INTERVAL": str(INTERVAL), "UPSTREAM_TIMEOUT": "0.1", "UPSTREAM_URL": upstream.url}
-        with serving(**settings) as server:
+        settings = {"BATCH_INTERVAL": str(INTERVAL), "UPSTREAM_TIMEOUT": "0.1", "UPSTREAM_ATTEMPTS": "1"}
+        with serving(**settings, UPSTREAM_URL=upstream.url) as server:
             ingestion_id = server.submit([1, 2, 3, 4, 5, 6, 7, 8, 9], "LOW")
             server.wait_until_complete(ingestion_id)
             body = server.client.get(f"/status/{ingestion_id}").json()
         starts = upstream.starts(gap=INTERVAL / 2)
 
     assert [batch["status"] for batch in body["batches"]] == ["failed"] * 3
-    assert body["batches"][0]["error"].startswith("ID 1: no answer within 0.1 s; ID 2: no answer")
+    assert body["batches"][0]["failed"] == [
+        {"id": item, "error": "no answer within 0.1 s", "attempts": 1} for item in (1, 2, 3)
+    ]
     assert [after - before for (before, _), (after, _) in pairwise(starts)] == pytest.approx(
         [INTERVAL] * 2, abs=NETWORK
     )

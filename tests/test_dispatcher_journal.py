@@ -1,0 +1,84 @@
+"""The real dispatcher in virtual time: a journal that fails or is slow."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+import pytest
+
+from sluice.events import Event
+from sluice.ingestion import Batch
+from sluice.journal import JournalError
+from sluice.journal.memory import MemoryJournal
+from sluice.models import Priority
+from sluice.pace import START_BUDGET
+from tests.dispatcher import gaps
+from tests.virtual import TICK, Bench, RecordingUpstream, VirtualLoop
+
+
+class FlakyJournal(MemoryJournal):
+    """Refuses appends while `is_full`, and takes `delay` seconds for each that it takes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_full = False
+        self.delay = 0.0
+
+    async def append(self, events: Sequence[Event], apply: Callable[[Event], None]) -> None:
+        await asyncio.sleep(self.delay)
+        if self.is_full:
+            raise JournalError("the journal cannot be written: database or disk is full")
+        await super().append(events, apply)
+
+
+def test_nothing_starts_while_its_start_cannot_be_recorded(loop: VirtualLoop) -> None:
+    upstream, journal = RecordingUpstream(), FlakyJournal()
+    bench = Bench(loop, upstream, journal=journal).start()
+    loop.advance(1)
+    bench.submit([1, 2, 3, 4], Priority.LOW)
+    journal.is_full = True
+    loop.advance(9.5)
+    before = len(upstream.calls)
+
+    journal.is_full = False
+    loop.advance(10)
+
+    assert before <= 1
+    assert upstream.ids == [[1, 2, 3], [4]]
+
+
+def test_what_ended_is_recorded_as_soon_as_that_is_possible_and_not_run_again(loop: VirtualLoop) -> None:
+    upstream, journal = RecordingUpstream(), FlakyJournal()
+    bench = Bench(loop, upstream, journal=journal).start()
+    job = bench.submit([1, 2, 3, 4], Priority.LOW)
+    loop.advance(1)
+    journal.is_full = True
+    loop.advance(20)
+    before = bench.statuses(job.ingestion_id)
+
+    journal.is_full = False
+    loop.advance(10)
+
+    assert before == ["triggered", "yet_to_start"]
+    assert upstream.ids == [[1, 2, 3], [4]]
+    assert bench.statuses(job.ingestion_id) == ["completed", "completed"]
+
+
+@pytest.mark.parametrize("delay", [0.01, 0.3])
+def test_pace_counts_from_the_call_however_long_its_record_takes(loop: VirtualLoop, delay: float) -> None:
+    upstream, journal = RecordingUpstream(), FlakyJournal()
+    older: list[float] = []
+
+    async def behave(batch: Batch) -> None:
+        assert bench.lane.running is not None
+        older.append(loop.time() - bench.lane.running.at)
+
+    upstream._behave = behave
+    bench = Bench(loop, upstream, journal=journal).start()
+    bench.submit(range(1, 13), Priority.LOW)
+    loop.advance(1)
+    journal.delay = delay
+    loop.advance(25)
+
+    assert len(upstream.calls) == 4
+    assert all(5.0 - TICK <= gap <= 5.0 + 3 * delay for gap in gaps(upstream.times))
+    assert max(older) <= START_BUDGET
