@@ -13,13 +13,14 @@ from statistics import median
 from typing import NamedTuple
 
 from benchmarks.table import print_table, verdict
-from sluice.api import describe
+from sluice.api.describe import Description
 from sluice.clock import SystemClock
-from sluice.events import Finished, Started
+from sluice.events import Finished, Outcome, Started
 from sluice.journal.memory import MemoryJournal
 from sluice.lane import Lane
-from sluice.models import Priority, ingest_request
+from sluice.models import Priority
 from sluice.pace import Pace
+from sluice.schemas import ingest_request
 
 SHAPES = {"10 jobs": (10, 1_000_000), "1,000,000 jobs": (1_000_000, 10)}
 SMALLER_BY = {"10 jobs": (10, 1_000), "1,000,000 jobs": (1_000, 10)}
@@ -83,10 +84,11 @@ async def measure(jobs: int, ids_per_job: int) -> Cost:
     grown = resident_bytes() - before
 
     def dispatch() -> None:
-        batch = lane.next_batch()
+        batch = lane.next_batch(clock.now())
         assert batch is not None
-        lane.apply(Started(batch.ingestion_id, batch.batch_index, clock.now()))
-        lane.apply(Finished(batch.ingestion_id, batch.batch_index, clock.now()))
+        lane.apply(Started(batch.ingestion_id, batch.positions, clock.now()))
+        outcomes = tuple(Outcome(position, 1, data=b"null") for position in batch.positions)
+        lane.apply(Finished(batch.ingestion_id, outcomes, clock.now(), clock.time()))
 
     last = list(lane.ingestions.values())[-1]
     page = range(min(last.total, 100))
@@ -95,7 +97,7 @@ async def measure(jobs: int, ids_per_job: int) -> Cost:
         accepted,
         grown / (jobs * ids_per_job),
         timed(dispatch),
-        timed(lambda: describe(lane, clock, last, page).model_dump_json()),
+        timed(lambda: Description(lane, clock).status(last, page).model_dump_json()),
     )
 
 

@@ -1,7 +1,8 @@
 """How exactly batches start: the dispatcher over real HTTP, beside a loop that processes, then sleeps."""
 
 import asyncio
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from statistics import mean, quantiles
 
@@ -9,41 +10,46 @@ import uvloop
 
 from benchmarks.table import print_table, uvicorn, verdict
 from sluice.clock import SystemClock
-from sluice.dispatcher import Dispatcher
+from sluice.dispatcher import Dispatcher, Limits
 from sluice.events import Event, Finished, Started
+from sluice.http_upstream import HttpUpstream
+from sluice.journal.memory import MemoryJournal
 from sluice.lane import Lane
 from sluice.models import Priority
 from sluice.pace import Pace
-from sluice.upstream import HttpUpstream
+from sluice.retry import RetryPolicy
 
 RUNS = [(0.05, 200, 0.97), (1.0, 20, 0.998)]  # interval in seconds, batches, least share of the permitted rate
 
 
-class StartsJournal:
+class StartsJournal(MemoryJournal):
     """Notes when batches start, and when enough of them have ended."""
 
     def __init__(self, batches: int) -> None:
+        super().__init__()
         self.starts: list[float] = []
         self.done = asyncio.Event()
         self._left = batches
 
-    async def append(self, events: Sequence[Event]) -> None:
+    async def append(self, events: Sequence[Event], apply: Callable[[Event], None]) -> None:
         """Note the times."""
         for event in events:
             if isinstance(event, Started):
                 self.starts.append(event.at)
             if isinstance(event, Finished):
-                assert event.error is None, event.error
+                assert all(outcome.error is None for outcome in event.outcomes), event.outcomes
                 self._left -= 1
                 if not self._left:
                     self.done.set()
+        await super().append(events, apply)
 
 
 async def dispatch(upstream: HttpUpstream, interval: float, batches: int) -> list[float]:
     """Return the start times of `batches` batches that Sluice dispatched."""
     journal = StartsJournal(batches)
     lane = Lane(journal, Pace(interval), 3)
-    async with Dispatcher(lane, upstream, SystemClock(), 30.0).running(grace=1.0):
+    retry = RetryPolicy(attempts=1, base=1.0, longest=60.0, longest_hold=600.0)
+    async with Dispatcher(lane, upstream, SystemClock(), retry, Limits(30.0, 65_536)).running(grace=1.0):
         await lane.record(lane.accept([1] * (3 * batches), Priority.LOW, 0.0))
         await journal.done.wait()
     return journal.starts
@@ -54,7 +60,7 @@ async def process_then_sleep(upstream: HttpUpstream, interval: float, batches: i
     clock = SystemClock()
     lane = Lane(StartsJournal(batches), Pace(interval), 3)
     await lane.record(lane.accept([1] * (3 * batches), Priority.LOW, 0.0))
-    batch = lane.next_batch()
+    batch = lane.next_batch(clock.now())
     assert batch is not None
     starts = []
     for _ in range(batches):
@@ -85,7 +91,7 @@ async def measure() -> list[list[str]]:
     """Run everything against one local upstream."""
     rows = []
     with uvicorn("benchmarks.apps:upstream") as port:
-        async with HttpUpstream(f"http://127.0.0.1:{port}/items/{{id}}", timeout=5.0) as upstream:
+        async with HttpUpstream(f"http://127.0.0.1:{port}/items/{{id}}", 5.0, 65_536, time.time) as upstream:
             for interval, batches, least_share in RUNS:
                 rows.append(row("Sluice", interval, least_share, await dispatch(upstream, interval, batches)))
                 naive = await process_then_sleep(upstream, interval, batches)

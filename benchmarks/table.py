@@ -27,13 +27,13 @@ def verdict(holds: bool) -> str:
 
 
 @contextmanager
-def uvicorn(app: str) -> Iterator[int]:
+def uvicorn(app: str, **environment: str) -> Iterator[int]:
     """Serve an app on a free port until the block is left; the port accepts when the block is entered."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port = int(listener.getsockname()[1])
     command = [os.fspath(BIN / "uvicorn"), app, "--port", str(port), "--no-access-log", "--log-level", "warning"]
-    process = subprocess.Popen(command)
+    process = subprocess.Popen(command, env={**os.environ, **environment})
     try:
         while True:
             try:
