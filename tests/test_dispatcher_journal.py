@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from sluice.events import Event
+from sluice.events import Event, Started
 from sluice.ingestion import Batch
 from sluice.journal import JournalError
 from sluice.journal.memory import MemoryJournal
@@ -82,3 +82,24 @@ def test_pace_counts_from_the_call_however_long_its_record_takes(loop: VirtualLo
     assert len(upstream.calls) == 4
     assert all(5.0 - TICK <= gap <= 5.0 + 3 * delay for gap in gaps(upstream.times))
     assert max(older) <= START_BUDGET
+
+
+def test_bug_that_ends_the_dispatching_is_told_to_whoever_runs_it(loop: VirtualLoop) -> None:
+    class BrokenJournal(MemoryJournal):
+        async def append(self, events: Sequence[Event], apply: Callable[[Event], None]) -> None:
+            if any(isinstance(event, Started) for event in events):
+                raise RuntimeError("a bug")
+            await super().append(events, apply)
+
+    bench = Bench(loop, RecordingUpstream(), journal=BrokenJournal())
+    told: list[bool] = []
+
+    async def serve() -> None:
+        async with bench.dispatcher.running(grace=1.0, on_failure=lambda: told.append(True)):
+            await asyncio.sleep(1)
+
+    bench.submit([1], Priority.LOW)
+    with pytest.raises(RuntimeError, match="a bug"):
+        loop.run_until_complete(serve())
+
+    assert told == [True]
