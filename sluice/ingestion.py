@@ -101,7 +101,7 @@ class Ingestion:
     @property
     def ready_slots(self) -> int:
         """Slots that its work takes that could start now: IDs tried again share batches."""
-        return self.unstarted + -(-len(self.ready) // self.batch_size) if self.ready else self.unstarted
+        return self.unstarted + -(-len(self.ready) // self.batch_size)
 
     @property
     def last_ready_length(self) -> int:
@@ -218,7 +218,7 @@ class Ingestion:
 
     def revive(self) -> None:
         """Let every failed ID be tried again, with no attempt counted yet."""
-        failed = [position for position, trouble in self.troubles.items() if trouble.is_final]
+        failed = list(self.failures())
         for position in failed:
             index = position // self.batch_size
             if index not in self.open:

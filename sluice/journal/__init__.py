@@ -1,12 +1,14 @@
 """Where a lane's events are remembered, and what the upstream answered."""
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeVar
 
 from sluice.events import Accepted, Event, Held, Idempotency, Paused
 from sluice.ingestion import Trouble
 
 PAGE_BYTES = 256 * 1024
+
+T = TypeVar("T")
 
 
 class JournalError(Exception):
@@ -25,6 +27,11 @@ class Result(NamedTuple):
     data: bytes | None
     error: str | None
     finished_time: float
+
+    @property
+    def size(self) -> int:
+        """Bytes of the answer."""
+        return len(self.data or b"")
 
 
 class SavedIngestion(NamedTuple):
@@ -84,12 +91,12 @@ class Journal(Protocol):
         """Remove a little of what expired ingestions left; return whether there is more."""
 
 
-def page(results: Iterable[Result]) -> list[Result]:
-    """Return the first results, as many as it takes to have `PAGE_BYTES`."""
+def page(items: Iterable[T], size_of: Callable[[T], int]) -> list[T]:
+    """Return the first items, as many as it takes to have `PAGE_BYTES`."""
     taken, size = [], 0
-    for result in results:
-        taken.append(result)
-        size += len(result.data or b"")
+    for item in items:
+        taken.append(item)
+        size += size_of(item)
         if size >= PAGE_BYTES:
             break
     return taken

@@ -39,7 +39,7 @@ class MemoryJournal:
     async def results(self, ingestion_id: str, start: int, end: int) -> list[Result]:
         """Return results of the positions from `start` to before `end`, in order: the first `PAGE_BYTES` or so."""
         results = self._results.get(ingestion_id, {})
-        return page(results[position] for position in range(start, end) if position in results)
+        return page((results[each] for each in range(start, end) if each in results), lambda result: result.size)
 
     async def sweep(self) -> bool:
         """Remove a little of what expired ingestions left; return whether there is more."""

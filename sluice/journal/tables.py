@@ -25,7 +25,7 @@ from sluice.events import (
     Started,
 )
 from sluice.ingestion import Trouble
-from sluice.journal import PAGE_BYTES, JournalRefusedError, Result, Saved, SavedIngestion, SavedKey, page
+from sluice.journal import JournalRefusedError, Result, Saved, SavedIngestion, SavedKey, page
 from sluice.models import Priority
 
 INTERRUPTED = "interrupted by a restart"
@@ -126,7 +126,7 @@ class Tables:
             f" WHERE seq = {SEQ} AND position >= ? AND position < ? ORDER BY position",
             (ingestion_id, start, end),
         )
-        return page(Result(*row) for row in rows)
+        return page((Result(*row) for row in rows), lambda result: result.size)
 
     def sweep(self) -> bool:
         """Remove a little of what an expired ingestion left; return whether there was any."""
@@ -135,16 +135,10 @@ class Tables:
             return False
         sizes = self._database.execute(
             f"SELECT position, ifnull(length(data), 0) FROM results WHERE seq = ? ORDER BY position LIMIT {SWEEP}", row
-        )
-        positions, size = [], 0
-        for position, length in sizes:
-            positions.append(position)
-            size += length
-            if size >= PAGE_BYTES:
-                break
-        sizes.close()
-        if positions:
-            self._database.execute("DELETE FROM results WHERE seq = ? AND position <= ?", (*row, positions[-1]))
+        ).fetchall()
+        if some := page(sizes, lambda size: int(size[1])):
+            last, _ = some[-1]
+            self._database.execute("DELETE FROM results WHERE seq = ? AND position <= ?", (*row, last))
             return True
         self._database.execute("DELETE FROM waiting WHERE seq = ?", row)
         self._database.execute("DELETE FROM ids WHERE seq = ?", row)
