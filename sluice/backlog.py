@@ -1,6 +1,7 @@
 """The order: which ingestion is next, and how many slots are ahead of any other."""
 
 import asyncio
+from collections.abc import Iterable
 from heapq import heapify, heappop, heappush
 from itertools import count
 
@@ -17,6 +18,11 @@ class SweptQueue(asyncio.PriorityQueue[Entry]):
     """A priority queue that can drop what is no longer valid."""
 
     _queue: list[Entry]  # as asyncio.PriorityQueue makes it, for subclasses
+
+    def fill(self, entries: list[Entry]) -> None:
+        """Put in many entries at once, and nothing else."""
+        heapify(entries)
+        self._queue = entries
 
     def sweep(self) -> None:
         """Drop every entry that its ingestion no longer holds the ticket of."""
@@ -56,6 +62,25 @@ class Backlog:
     def total(self) -> int:
         """Slots that the work of all takes, without IDs that share with others yet to come."""
         return sum(slots.total for slots in self.slots)
+
+    def fill(self, ingestions: Iterable[Ingestion]) -> None:
+        """Take note of many ingestions at once, in a backlog that is empty."""
+        amounts: tuple[dict[int, int], ...] = tuple({} for _ in Priority)
+        entries: list[Entry] = []
+        others: list[Ingestion] = []
+        for ingestion in ingestions:
+            if ingestion.started or ingestion.is_cancelled:
+                others.append(ingestion)
+                continue
+            ingestion.weight = amounts[ingestion.priority][ingestion.seq] = ingestion.total
+            ingestion.queue_ticket = ticket = next(self._tickets)
+            entries.append((ingestion.priority, ingestion.created_time, ingestion.seq, ticket, ingestion))
+        self.slots = tuple(PrefixSums.of(each) for each in amounts)
+        self._queue.fill(entries)
+        self._queued = len(entries)
+        for ingestion in others:
+            self.update(ingestion)
+        self.became_ready.set()
 
     def update(self, ingestion: Ingestion) -> None:
         """Take note of an ingestion that is new or has changed, but for its priority."""

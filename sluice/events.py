@@ -60,6 +60,12 @@ class Finished(NamedTuple):
     time: float
 
 
+class Interrupted(NamedTuple):
+    """Whoever ran the batch that is in flight is gone: its IDs are to be tried again, with no attempt counted."""
+
+    at: float
+
+
 class Held(NamedTuple):
     """The upstream asked to be left alone: no batch starts before `until`."""
 
@@ -115,6 +121,7 @@ Event = (
     Accepted
     | Started
     | Finished
+    | Interrupted
     | Held
     | Paused
     | Resumed

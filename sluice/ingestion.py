@@ -11,6 +11,7 @@ from sluice.events import Accepted, Outcome
 from sluice.models import BatchStatus, IngestionStatus, Priority
 
 NEVER = float("inf")
+INTERRUPTED = "interrupted by a restart"
 
 
 class Batch(NamedTuple):
@@ -67,12 +68,14 @@ class Ingestion:
     )
 
     def __init__(self, accepted: Accepted) -> None:
-        self.ingestion_id: str = accepted.ingestion_id
-        self.priority: Priority = accepted.priority
-        self.created_time: float = accepted.created_time
-        self.seq: int = accepted.seq
-        self.batch_size: int = accepted.batch_size
-        self.ids: array[int] = accepted.ids
+        self.ingestion_id: str
+        self.priority: Priority
+        self.created_time: float
+        self.seq: int
+        self.batch_size: int
+        self.ids: array[int]
+        # In one go, for millions may be made at a start.
+        self.ingestion_id, self.priority, self.created_time, self.seq, self.batch_size, self.ids, _ = accepted
         self.started = 0
         self.is_cancelled = False  # what has not started never will
         self.gives_up = False  # what fails is not tried again
@@ -183,10 +186,9 @@ class Ingestion:
     # What events do
 
     def start(self, positions: tuple[int, ...]) -> None:
-        """Put these IDs in flight: what `next_positions` said."""
-        if self.ready and self.ready[0] == positions[0]:
-            for _ in positions:
-                heappop(self.ready)
+        """Put these IDs in flight: what `next_positions` said, wherever that was decided."""
+        if positions[0] < self.started * self.batch_size:
+            self._take(positions)
         else:
             self.open[self.started] = len(positions)
             self.started += 1
@@ -196,6 +198,13 @@ class Ingestion:
         """Settle the IDs in flight; those with a `retry_at` wait for another attempt."""
         self.in_flight = ()
         self._settle(outcomes, time)
+
+    def interrupt(self, at: float) -> None:
+        """Let the IDs in flight be tried again from `at` on."""
+        for position in self.in_flight:
+            self.troubles.setdefault(position, Trouble(0, INTERRUPTED, is_final=False))
+            heappush(self.delayed, (at, position))
+        self.in_flight = ()
 
     def release(self, now: float) -> None:
         """Let IDs whose time has come be tried again."""
@@ -230,20 +239,43 @@ class Ingestion:
         heapify(self.ready)
         self.finished_time = None
 
-    def restore(self, started: int, waiting: Iterable[tuple[int, float, Trouble]], time: float) -> None:
+    def restore(
+        self,
+        started: int,
+        waiting: Iterable[tuple[int, float, Trouble]],
+        time: float,
+        in_flight: tuple[int, ...] = (),
+    ) -> None:
         """Take up a saved state: the cursor, the IDs that wait for another attempt and until when, the last change.
 
-        `troubles` already holds those that have failed for good.
+        `troubles` already holds those that have failed for good. What is in flight may
+        be among what waits: its next attempt is under way.
         """
         self.started = started
+        self.in_flight = in_flight
         for position, retry_at, trouble in waiting:
+            self.troubles[position] = trouble
+            if position not in in_flight:
+                heappush(self.delayed, (retry_at, position))
+        for position in [*in_flight, *(position for _, position in self.delayed)]:
             index = position // self.batch_size
             self.open[index] = self.open.get(index, 0) + 1
-            self.troubles[position] = trouble
-            heappush(self.delayed, (retry_at, position))
         failed = {position // self.batch_size for position in self.failures()}
         self.failed_batches = len(failed - self.open.keys())
         self._note_end(time)
+
+    def _take(self, positions: tuple[int, ...]) -> None:
+        """Take out IDs that are tried again."""
+        if self.ready[:1] == [positions[0]] and len(self.ready) >= len(positions):
+            ready = [heappop(self.ready) for _ in positions]
+            if tuple(ready) == positions:
+                return
+            self.ready += ready
+        # Another process decided, whose clock is not quite this one's: what is due there need not be here.
+        self.ready = [each for each in self.ready if each not in positions]
+        self.delayed = [each for each in self.delayed if each[1] not in positions]
+        heapify(self.ready)
+        heapify(self.delayed)
 
     def _settle(self, outcomes: Iterable[Outcome], time: float) -> None:
         for position, attempts, _, error, retry_at in outcomes:

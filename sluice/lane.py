@@ -18,6 +18,7 @@ from sluice.events import (
     Finished,
     Held,
     Idempotency,
+    Interrupted,
     KeysExpired,
     Paused,
     Reprioritised,
@@ -27,8 +28,8 @@ from sluice.events import (
 )
 from sluice.forecast import slots_of
 from sluice.ingestion import NEVER, Batch, Ingestion
-from sluice.journal import Journal, SavedKey
-from sluice.models import Priority
+from sluice.journal import Journal, Saved, SavedIngestion, SavedKey
+from sluice.models import DEFAULT_LANE, Priority
 from sluice.pace import START_BUDGET, Pace
 
 
@@ -43,6 +44,22 @@ class Forecast(NamedTuple):
     completion: float
 
 
+class Sequencer:
+    """The numbers that break ties in the order; several lanes may share them."""
+
+    def __init__(self) -> None:
+        self.upcoming = 0
+
+    def take(self) -> int:
+        """Return the next number."""
+        self.upcoming += 1
+        return self.upcoming - 1
+
+    def skip_to(self, number: int) -> None:
+        """Return none below `number` any more."""
+        self.upcoming = max(self.upcoming, number)
+
+
 class Lane:
     """One upstream, its pace, its backlog and every ingestion it was given.
 
@@ -51,47 +68,76 @@ class Lane:
     for a given time.
     """
 
-    def __init__(self, journal: Journal, pace: Pace, batch_size: int) -> None:
+    def __init__(
+        self,
+        journal: Journal,
+        pace: Pace,
+        batch_size: int,
+        name: str = DEFAULT_LANE,
+        sequencer: Sequencer | None = None,
+    ) -> None:
         """Start from what the journal remembers."""
         self.journal = journal
         self.pace = pace
         self.batch_size = batch_size
-        self.backlog = Backlog()
-        self.ingestions: dict[str, Ingestion] = {}
-        self.by_seq: SortedDict[int, Ingestion] = SortedDict()
-        # Not a dict: the first key of one costs as much as all that were deleted before it.
-        self.keys: OrderedDict[str, SavedKey] = OrderedDict()
+        self.name = name
+        self.sequencer = sequencer or Sequencer()
         self.keys_in_flight: set[str] = set()
-        self.finished: SortedList[tuple[float, str]] = SortedList()
-        self.running: Started | None = None
-        self.held: Held | None = None
-        self.paused: Paused | None = None
         self.is_closing = False
         self.progress = asyncio.Event()
         self._deciding = asyncio.Lock()
-        self._next_seq = 0
         self._latest_created_time = 0.0
-        self._restore()
+        self.backlog = Backlog()
+        journal.attach(self.apply, self.restore)
+        self.restore(journal.replay())
+
+    def restore(self, saved: Saved) -> None:
+        """Take up a saved state instead of the present one."""
+        replaced, self.backlog = self.backlog, Backlog()
+        # Not a dict: the first key of one costs as much as all that were deleted before it.
+        self.keys: OrderedDict[str, SavedKey] = OrderedDict()
+        self.finished: SortedList[tuple[float, str]] = SortedList()
+        self.running, self.held, self.paused = saved.running, saved.held, saved.paused
+        ingestions = [_restored(each, saved.running) for each in saved.ingestions]
+        self.ingestions = {each.ingestion_id: each for each in ingestions}
+        self.by_seq: SortedDict[int, Ingestion] = SortedDict((each.seq, each) for each in ingestions)
+        self.backlog.fill(ingestions)
+        self.finished.update(
+            (each.finished_time, each.ingestion_id) for each in ingestions if each.finished_time is not None
+        )
+        if ingestions:
+            self._latest_created_time = max(self._latest_created_time, ingestions[-1].created_time)
+        for key in saved.keys:
+            self._remember(key)
+            self._latest_created_time = max(self._latest_created_time, key.created_time)
+        self.sequencer.skip_to(saved.next_seq)
+        if saved.last_start is not None:
+            self.pace.started(saved.last_start + START_BUDGET)
+        # Whoever waits for the backlog or the progress looks at what there is now.
+        replaced.became_ready.set()
+        self._ring()
 
     async def record(self, *events: Event) -> None:
         """Make the events durable and apply them; raise `JournalError`, with nothing changed, if that is impossible."""
-        await self.journal.append(events, self.apply)
+        await self.journal.append(events)
 
     async def decide(self, propose: Callable[[], Sequence[Event]]) -> None:
         """Record what `propose` makes of the state, with no other decision between its look and the record."""
         # Even if the caller is cancelled meanwhile: what is being recorded is decided.
-        await asyncio.shield(asyncio.ensure_future(self._decide(propose)))
+        decision = asyncio.ensure_future(self._decide(propose))
+        decision.add_done_callback(lambda done: done.cancelled() or done.exception())
+        await asyncio.shield(decision)
 
     async def _decide(self, propose: Callable[[], Sequence[Event]]) -> None:
         async with self._deciding:
-            await self.record(*propose())
+            await self.journal.decide(propose)
 
     def close(self) -> None:
         """Let those who follow the progress know that there will be no more."""
         self.is_closing = True
         self._ring()
 
-    def apply(self, event: Event) -> None:  # noqa: PLR0912 - one case an event
+    def apply(self, event: Event) -> None:  # noqa: PLR0912, PLR0915 - one case an event
         """Change the state as the event says. Deterministic: the same events give the same state."""
         match event:
             case Accepted():
@@ -113,6 +159,12 @@ class Lane:
                 self.pace.finished(len(event.outcomes), event.at)
                 self.running = None
                 self._changed(ingestion)
+            case Interrupted():
+                if self.running is not None:
+                    ingestion = self.ingestions[self.running.ingestion_id]
+                    ingestion.interrupt(event.at)
+                    self.running = None
+                    self._changed(ingestion)
             case Held():
                 self.held = event
             case Paused():
@@ -147,12 +199,11 @@ class Lane:
         """Propose to take in `ids` at `time`, Unix seconds."""
         # A wall clock that is set back must not let a newcomer overtake.
         self._latest_created_time = max(self._latest_created_time, time)
-        self._next_seq += 1
         return Accepted(
             str(uuid4()),
             priority,
             self._latest_created_time,
-            self._next_seq - 1,
+            self.sequencer.take(),
             self.batch_size,
             array("I", ids),
             idempotency,
@@ -230,21 +281,12 @@ class Lane:
         self.keys[key.idempotency.key] = key
         self.keys.move_to_end(key.idempotency.key)
 
-    def _restore(self) -> None:
-        saved = self.journal.replay()
-        for each in saved.ingestions:
-            ingestion = Ingestion(each.accepted)
-            ingestion.is_cancelled, ingestion.gives_up = each.is_cancelled, each.gives_up
-            ingestion.troubles.update(each.failed)
-            if each.started or each.is_cancelled:
-                ingestion.restore(each.started, each.waiting, each.changed_time)
-            self._add(ingestion)
-            self._latest_created_time = max(self._latest_created_time, ingestion.created_time)
-            if ingestion.finished_time is not None:
-                self.finished.add((ingestion.finished_time, ingestion.ingestion_id))
-        for key in saved.keys:
-            self._remember(key)
-            self._latest_created_time = max(self._latest_created_time, key.created_time)
-        self.held, self.paused, self._next_seq = saved.held, saved.paused, saved.next_seq
-        if saved.last_start is not None:
-            self.pace.started(saved.last_start + START_BUDGET)
+
+def _restored(saved: SavedIngestion, running: Started | None) -> Ingestion:
+    ingestion = Ingestion(saved.accepted)
+    if saved.started or saved.is_cancelled:
+        ingestion.is_cancelled, ingestion.gives_up = saved.is_cancelled, saved.gives_up
+        ingestion.troubles.update(saved.failed)
+        in_flight = running.positions if running and running.ingestion_id == ingestion.ingestion_id else ()
+        ingestion.restore(saved.started, saved.waiting, saved.changed_time, in_flight)
+    return ingestion

@@ -3,6 +3,7 @@
 from enum import IntEnum, StrEnum
 
 MAX_ID = 1_000_000_007
+DEFAULT_LANE = "default"
 
 
 class Priority(IntEnum):

@@ -1,6 +1,8 @@
 """How much there is before a place: sums over sparse, ever-growing places."""
 
 from array import array
+from collections.abc import Mapping
+from typing import Self
 
 BITS = 6
 WIDTH = 1 << BITS
@@ -18,6 +20,24 @@ class PrefixSums:
         self.total = 0
         # One dict a level, the leaves first: node number to the sums of its children.
         self._levels: list[dict[int, array[int]]] = [{}]
+
+    @classmethod
+    def of(cls, amounts: Mapping[int, int]) -> Self:
+        """Return the sums of many amounts by their places, in O(amounts)."""
+        sums = cls()
+        sums.total = sum(amounts.values())
+        sums._levels.clear()
+        while True:
+            nodes: dict[int, array[int]] = {}
+            for place, amount in amounts.items():
+                node = nodes.get(place >> BITS)
+                if node is None:
+                    node = nodes[place >> BITS] = array("q", bytes(8 * WIDTH))
+                node[place & (WIDTH - 1)] = amount
+            sums._levels.append(nodes)
+            if max(nodes, default=0) == 0:
+                return sums
+            amounts = {number: sum(node) for number, node in nodes.items()}
 
     def add(self, place: int, amount: int) -> None:
         """Change the amount at `place` by `amount`; it must not become negative."""

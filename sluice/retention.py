@@ -53,7 +53,8 @@ class Retention:
 
     async def step(self) -> bool:
         """Forget a little; return whether there is more that could be."""
-        await self._lane.decide(self._propose)
+        if self._propose():
+            await self._lane.decide(self._propose)
         return await self._lane.journal.sweep() or bool(self._propose())
 
     def _propose(self) -> Sequence[Event]:

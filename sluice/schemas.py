@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, FailFast, Field, create_model
 
-from sluice.models import MAX_ID, BatchStatus, IngestionStatus
+from sluice.models import DEFAULT_LANE, MAX_ID, BatchStatus, IngestionStatus
 
 PriorityName = Literal["HIGH", "MEDIUM", "LOW"]
 # Text and not UUID: they are made as text, and shown as text.
@@ -16,6 +16,7 @@ INGEST_EXAMPLE: dict[str, Any] = {"ids": [1, 2, 3, 4, 5], "priority": "MEDIUM"}
 INGESTION_ID_EXAMPLE = "0d5d7f60-1b2e-4c55-9c5b-1f3a7a0c9f11"
 STATUS_EXAMPLE: dict[str, Any] = {
     "ingestion_id": INGESTION_ID_EXAMPLE,
+    "lane": DEFAULT_LANE,
     "status": "triggered",
     "priority": "MEDIUM",
     "created_time": "2026-01-01T12:00:00.000000Z",
@@ -56,6 +57,7 @@ class IngestRequest(BaseModel):
     # Fail fast: a million bad IDs cost, and answer with, a single error.
     ids: Annotated[list[Id], Field(min_length=1, description="Duplicates and order are kept."), FailFast()]
     priority: PriorityName
+    lane: Annotated[str, Field(description="Which upstream the IDs are for.")] = DEFAULT_LANE
 
 
 def ingest_request(max_ids: int) -> type[IngestRequest]:
@@ -117,6 +119,7 @@ class IngestionResponse(BaseModel):
     """
 
     ingestion_id: UuidText
+    lane: str
     status: IngestionStatus
     priority: PriorityName
     created_time: datetime
@@ -186,9 +189,16 @@ class RunningResponse(BaseModel):
     started_at: datetime
 
 
+class HealthResponse(BaseModel):
+    """What `GET /healthz` and `GET /readyz` answer."""
+
+    status: Literal["ok"]
+
+
 class QueueResponse(BaseModel):
     """What `GET /queue` answers."""
 
+    lane: str
     waiting: Annotated[
         dict[PriorityName, int], Field(description="Batches that could start, IDs to be tried again among them.")
     ]

@@ -2,20 +2,34 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated, NoReturn
-from urllib.parse import urlsplit
+from typing import Annotated, Literal, NoReturn, Self
 
-import httpx
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from sluice.lane_settings import (
+    Attempts,
+    BatchSize,
+    Delay,
+    HoldMax,
+    Interval,
+    LaneSettings,
+    MaxResultBytes,
+    RetryBase,
+    RetryMax,
+    Seconds,
+    Timeout,
+    Url,
+    read_lanes,
+)
+from sluice.models import DEFAULT_LANE
 
 # uvicorn's code for "would fail the same way on every restart": its supervisor stops at it.
 START_REFUSED = 3
 
 DAY = 86_400.0
 SQLITE = "sqlite:///"
-
-Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+POSTGRESQL = ("postgresql://", "postgres://")
 
 
 class Settings(BaseSettings):
@@ -23,23 +37,34 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(frozen=True, extra="forbid")
 
-    batch_size: Annotated[int, Field(ge=1, description="IDs per batch, at most")] = 3
-    batch_interval: Annotated[Seconds, Field(description="seconds from one batch start to the next, at least")] = 5.0
-    upstream_url: Annotated[
-        str | None, Field(description="called once per ID with `{id}` filled in; unset: simulated")
-    ] = None
-    upstream_delay: Annotated[Seconds, Field(description="seconds per ID that the simulated upstream takes")] = 1.0
-    upstream_timeout: Annotated[
-        float, Field(gt=0, allow_inf_nan=False, description="seconds after which a call, and its batch, has failed")
-    ] = 30.0
-    upstream_attempts: Annotated[int, Field(ge=1, description="calls per ID, at most, until it has failed")] = 3
-    retry_base: Annotated[Seconds, Field(description="seconds of the first backoff, at most; doubles each time")] = 1.0
-    retry_max: Annotated[Seconds, Field(description="seconds of any backoff, at most")] = 60.0
-    hold_max: Annotated[Seconds, Field(description="seconds that a Retry-After holds everything, at most")] = 600.0
-    max_result_bytes: Annotated[int, Field(ge=1, description="bytes of an upstream's answer to one ID, at most")] = (
-        65_536
+    batch_size: BatchSize = 3
+    batch_interval: Interval = 5.0
+    upstream_url: Url = None
+    upstream_delay: Delay = 1.0
+    upstream_timeout: Timeout = 30.0
+    upstream_attempts: Attempts = 3
+    retry_base: RetryBase = 1.0
+    retry_max: RetryMax = 60.0
+    hold_max: HoldMax = 600.0
+    max_result_bytes: MaxResultBytes = 65_536
+    lanes: Annotated[Path | None, Field(description="a TOML or JSON file with further lanes; unset: one lane")] = None
+    database_url: Annotated[str | None, Field(description="`sqlite:///file.db` or `postgresql://…`; unset: memory")] = (
+        None
     )
-    database_url: Annotated[str | None, Field(description="`sqlite:///file.db`; unset: memory")] = None
+    database_pool_size: Annotated[
+        int, Field(ge=2, description="connections to PostgreSQL per process, at most, and one to listen")
+    ] = 4
+    database_timeout: Annotated[
+        float, Field(gt=0, allow_inf_nan=False, description="seconds that PostgreSQL has for any statement")
+    ] = 5.0
+    worker: Annotated[
+        Literal["inline", "off"],
+        Field(description="`inline`: a web process stands by to send batches as well; `off`: `worker` processes do"),
+    ] = "inline"
+    lease: Annotated[
+        float,
+        Field(ge=0.5, allow_inf_nan=False, description="seconds without a sign of life after which another takes over"),
+    ] = 5.0
     retention: Annotated[
         Seconds | None,
         Field(description="seconds that finished ingestions and results are kept; unset: a day, with a file 7"),
@@ -53,8 +78,14 @@ class Settings(BaseSettings):
 
     @property
     def database_path(self) -> Path | None:
-        """The SQLite file, or None for memory."""
-        return Path(self.database_url.removeprefix(SQLITE)) if self.database_url else None
+        """The SQLite file, if that is the journal."""
+        url = self.database_url
+        return Path(url.removeprefix(SQLITE)) if url and url.startswith(SQLITE) else None
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether several processes work on one backlog, in PostgreSQL."""
+        return self.database_url is not None and self.database_path is None
 
     @property
     def retention_seconds(self) -> float:
@@ -63,28 +94,36 @@ class Settings(BaseSettings):
             return self.retention
         return 7 * DAY if self.database_url else DAY
 
+    @property
+    def by_lane(self) -> dict[str, LaneSettings]:
+        """Every lane's settings by its name, `default` first; raise `ValueError` if the file is ill-formed now."""
+        default = LaneSettings(
+            batch_size=self.batch_size,
+            interval=self.batch_interval,
+            url=self.upstream_url,
+            delay=self.upstream_delay,
+            timeout=self.upstream_timeout,
+            attempts=self.upstream_attempts,
+            retry_base=self.retry_base,
+            retry_max=self.retry_max,
+            hold_max=self.hold_max,
+            max_result_bytes=self.max_result_bytes,
+        )
+        return read_lanes(self.lanes, default) if self.lanes else {DEFAULT_LANE: default}
+
+    @model_validator(mode="after")
+    def _has_sound_lanes(self) -> Self:
+        _ = self.by_lane
+        return self
+
     @field_validator("database_url")
     @classmethod
-    def _is_sqlite_url(cls, url: str | None) -> str | None:
-        if url is not None and (not url.startswith(SQLITE) or url in (SQLITE, f"{SQLITE}:memory:")):
-            raise ValueError("must be sqlite:///file.db (four slashes for an absolute path)")
-        return url
-
-    @field_validator("upstream_url")
-    @classmethod
-    def _is_url_template(cls, url: str | None) -> str | None:
-        if url is None:
-            return None
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError("must be an http:// or https:// URL")
-        try:
-            httpx.URL(url.replace("{id}", "1"))
-        except httpx.InvalidURL:
-            raise ValueError("must be an http:// or https:// URL") from None
-        if "{id}" in parts.netloc or "{id}" not in parts.path + parts.query:
-            raise ValueError("must have {id} in its path or query, for example https://host/items/{id}")
-        return url
+    def _is_database_url(cls, url: str | None) -> str | None:
+        if url is None or (url.startswith(SQLITE) and url not in (SQLITE, f"{SQLITE}:memory:")):
+            return url
+        if url.startswith(POSTGRESQL):
+            return url
+        raise ValueError("must be sqlite:///file.db (four slashes for an absolute path) or postgresql://host/database")
 
 
 def refuse_to_start(reason: str) -> NoReturn:
@@ -99,5 +138,5 @@ def load_settings() -> Settings:
         return Settings()
     except ValidationError as error:
         # The value itself stays out of the line: a URL may carry a key.
-        complaints = (f"{str(each['loc'][0]).upper()}: {each['msg']}" for each in error.errors())
+        complaints = (f"{str([*each['loc'], 'LANES'][0]).upper()}: {each['msg']}" for each in error.errors())
         refuse_to_start("; ".join(complaints))

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
@@ -11,23 +12,29 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+import pytest
 from fastapi.testclient import TestClient
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sluice.app import create_app
-from sluice.events import Event
+from sluice.events import Accepted, Event
 from sluice.ingestion import Batch
-from sluice.journal import JournalError
+from sluice.journal import Journal, JournalError
 from sluice.lane import Lane
+from sluice.lanes import Lanes
+from sluice.models import DEFAULT_LANE
 from sluice.settings import Settings
 from sluice.upstream import Upstream
+from tests.shared_database import fresh_database, set_clock
 from tests.virtual import EPOCH
 
-BACKENDS = ["memory", "sqlite"]
+DURABLE = ["sqlite", "postgres"]
+BACKENDS = ["memory", *DURABLE]
 JSON = {"Content-Type": "application/json"}
 BOOT = 100.0  # what the monotonic clock says at EPOCH
 INTERVAL = 5.0
 PATIENCE = 10.0  # seconds that a test waits for what must come, at most
+MOST_REST = 1.0  # seconds that follow a stretch of time for what may come of it, at most
 
 T = TypeVar("T")
 
@@ -39,6 +46,12 @@ class ManualClock:
         self.origin = "boot"
         self.passed = seconds
         self._moved = asyncio.Event()
+        self._set_database: Callable[[float], object] = lambda time: None
+
+    def set_too(self, set_database: Callable[[float], object]) -> None:
+        """Have the clock of a database set whenever this one is, and now."""
+        self._set_database = set_database
+        set_database(self.time())
 
     def now(self) -> float:
         return BOOT + self.passed
@@ -53,6 +66,7 @@ class ManualClock:
     def advance(self, seconds: float) -> None:
         """Let `seconds` pass; only from within the loop."""
         self.passed += seconds
+        self._set_database(self.time())
         moved, self._moved = self._moved, asyncio.Event()
         moved.set()
 
@@ -103,9 +117,13 @@ class Service:
         self.wiretap = wiretap
 
     @property
+    def lanes(self) -> Lanes:
+        lanes: Lanes = self.client.app_state["lanes"]
+        return lanes
+
+    @property
     def lane(self) -> Lane:
-        lane: Lane = self.client.app_state["lane"]
-        return lane
+        return self.lanes[DEFAULT_LANE]
 
     def call(self, act: Callable[..., object], *arguments: object) -> None:
         """Call something within the service's loop."""
@@ -115,10 +133,20 @@ class Service:
     def advance(self, seconds: float) -> None:
         """Let time pass, and what follows from that happen, as far as it does soon."""
         self.call(self.clock.advance, seconds)
-        self.call(asyncio.sleep, 0.01)
+        deadline = time.monotonic() + MOST_REST
+        rests = 0
+        while rests < 2 and time.monotonic() < deadline:
+            self.call(asyncio.sleep, 0.01)
+            rests = rests + 1 if all(map(self._rests, self.lanes.values())) else 0
 
-    def submit(self, ids: Sequence[int], priority: str = "MEDIUM") -> str:
-        response = self.client.post("/ingest", json={"ids": list(ids), "priority": priority})
+    def _rests(self, lane: Lane) -> bool:
+        """Return whether nothing is about to happen: something runs, or nothing may start yet."""
+        now = self.clock.now()
+        return not lane._deciding.locked() and (lane.running is not None or lane.next_start(now) > now)
+
+    def submit(self, ids: Sequence[int], priority: str = "MEDIUM", lane: str | None = None) -> str:
+        body = {"ids": list(ids), "priority": priority} | ({"lane": lane} if lane else {})
+        response = self.client.post("/ingest", json=body)
         assert response.status_code == 200, response.text
         return str(response.json()["ingestion_id"])
 
@@ -157,16 +185,25 @@ class Service:
     def _is_completed(self, ingestion_id: str) -> bool:
         return bool(self.status(ingestion_id)["status"] == "completed")
 
-    def until_running(self, ids: list[int]) -> None:
-        self.until(lambda: (self.get("/queue")["running"] or {}).get("ids") == ids)
+    def until_running(self, ids: list[int], lane: str = DEFAULT_LANE) -> None:
+        self.until(lambda: (self.get(f"/queue?lane={lane}")["running"] or {}).get("ids") == ids)
 
 
 @contextmanager
 def serving(
-    settings: Settings, upstream: Upstream | None = None, clock: ManualClock | None = None, *, simulated: bool = False
+    settings: Settings,
+    upstream: Upstream | Mapping[str, Upstream] | None = None,
+    clock: ManualClock | None = None,
+    *,
+    simulated: bool = False,
 ) -> Iterator[Service]:
-    """Start the service, by default with an upstream that answers at once, and stop it at the end of the block."""
+    """Start the service and stop it at the end of the block.
+
+    By default there is an upstream that answers at once; there can be one for each lane.
+    """
     clock = clock or ManualClock()
+    if settings.is_shared and settings.database_url:
+        clock.set_too(partial(set_clock, settings.database_url))
     chosen = None if simulated else upstream or ScriptedUpstream()
     wiretap = Wiretap(create_app(settings, chosen, clock))
     with ThreadPoolExecutor(1) as thread, TestClient(wiretap) as client:
@@ -174,12 +211,12 @@ def serving(
         try:
             yield service
         finally:
-            service.call(service.lane.close)  # else a failed test could leave one that follows for ever
+            service.call(service.lanes.close)  # else a failed test could leave one that follows for ever
 
 
 def settings_for(backend: str, folder: Path, **settings: Any) -> Settings:
     """Return settings for a backend, with no grace for what hangs at the end of a test."""
-    url = f"sqlite:///{folder}/x.db" if backend == "sqlite" else None
+    url = {"memory": lambda: None, "sqlite": lambda: f"sqlite:///{folder}/x.db", "postgres": fresh_database}[backend]()
     return Settings(**{"database_url": url, "shutdown_grace": 0, "batch_interval": INTERVAL, **settings})
 
 
@@ -196,11 +233,57 @@ class FailingJournal:
         self.is_broken = True
         self._append = append
 
-    async def __call__(self, events: Sequence[Event], apply: Callable[[Event], None]) -> None:
+    async def __call__(self, events: Sequence[Event]) -> None:
+        self.look(events)
+        await self._append(events)
 
+    def look(self, events: Sequence[Event]) -> None:
+        """Fail, if these events cannot be remembered."""
         if events and self.is_broken:
             raise JournalError("the journal cannot be written: disk full")
-        await self._append(events, apply)
+
+
+class BlockedJournal:
+    """An `append` that takes no ingestion until it is opened."""
+
+    def __init__(self, append: Callable[..., Any]) -> None:
+        self.is_reached = threading.Event()
+        self.opened = asyncio.Event()
+        self._append = append
+
+    async def __call__(self, events: Sequence[Event]) -> None:
+        if any(isinstance(event, Accepted) for event in events):
+            self.is_reached.set()
+            await self.opened.wait()
+        await self._append(events)
+
+    def look(self, events: Sequence[Event]) -> None:
+        """Let pass what is decided."""
+
+
+class Tap(Protocol):
+    """What stands in the way to a journal."""
+
+    async def __call__(self, events: Sequence[Event]) -> None: ...
+
+    def look(self, events: Sequence[Event]) -> None:
+        """See what is decided, before it is appended."""
+
+
+def divert(journal: Journal, append: Tap, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have all that is appended to a journal go through `append`, and have it see what is decided as well."""
+    original = journal.decide
+
+    async def decide(propose: Callable[[], Sequence[Event]]) -> None:
+        def propose_seen() -> Sequence[Event]:
+            events = propose()
+            append.look(events)
+            return events
+
+        await original(propose_seen)
+
+    monkeypatch.setattr(journal, "append", append)
+    monkeypatch.setattr(journal, "decide", decide)
 
 
 class Answer(Protocol):

@@ -11,6 +11,7 @@ from sluice.app import create_app
 from sluice.settings import Settings
 from tests.api import BACKENDS, ManualClock, ScriptedUpstream, Service, serving, settings_for
 from tests.api_steps import EndlessUpstream, answer
+from tests.postgres import database_url, postgres  # noqa: F401, fixtures
 from tests.sqlite import Run, SteppedClock
 from tests.virtual import VirtualLoop
 

@@ -13,6 +13,7 @@ from sluice.events import (
     Expired,
     Finished,
     Held,
+    Interrupted,
     KeysExpired,
     Outcome,
     Paused,
@@ -102,6 +103,7 @@ class ModelJournal:
     paused: Paused | None = None
     not_before: float = -NEVER  # the last resumption or restart
     judge: Callable[[int, Outcome], None] = lambda item, outcome: None
+    apply: Callable[[Event], None] = lambda event: None
 
     def earliest(self, now: float) -> float:
         """Return when the next start must have been, or must be; never if nothing is ready at `now`."""
@@ -117,13 +119,16 @@ class ModelJournal:
         held_until = self.held.until if self.held else -NEVER
         return max(self.last_start + self.interval, self.last_end, held_until, self.not_before, ready)
 
+    def attach(self, apply: Callable[[Event], None], restore: Callable[[Saved], None]) -> None:
+        self.apply = apply
+
     def replay(self) -> Saved:
         saved = []
         for job in self.jobs.values():
             started = sum(not {item.state for item in batch} & {"new", "cancelled"} for batch in job.batches())
             waiting, failed = [], []
             for place, item in enumerate(job.items):
-                if item.state in ("waiting", "flying"):
+                if item.state == "waiting" or (item.state == "flying" and item.attempts):
                     waiting.append((place, item.since, Trouble(item.attempts, "error", is_final=False)))
                 if item.state == "failed":
                     failed.append((place, Trouble(item.attempts, "error", is_final=True)))
@@ -131,7 +136,12 @@ class ModelJournal:
             saved.append(SavedIngestion(accepted, started, job.cancelled, job.gives_up, waiting, failed, 0.0))
         last_start = None if self.recorded_start == -NEVER else self.recorded_start
         next_seq = 1 + max((job.accepted.seq for job in self.jobs.values()), default=-1)
-        return Saved(saved, (), last_start, self.held, self.paused, next_seq)
+        return Saved(saved, (), last_start, running=self.running, held=self.held, paused=self.paused, next_seq=next_seq)
+
+    def resume_from_record(self) -> None:
+        """Take note that a process takes up what was recorded, without having died."""
+        if self.recorded_start > -NEVER:
+            self.last_start = self.recorded_start + START_BUDGET
 
     def restart(self) -> None:
         """Take note that the process died and another one begins."""
@@ -142,12 +152,18 @@ class ModelJournal:
                 item.state, item.since = "waiting", self.loop.time()
             self.running = None
             self.last_end = self.loop.time()
-        self.last_start = self.recorded_start + START_BUDGET
+        self.resume_from_record()
 
-    async def append(self, events: Sequence[Event], apply: Callable[[Event], None]) -> None:
+    async def append(self, events: Sequence[Event]) -> None:
         for event in events:
             self.see(event)
-            apply(event)
+            self.apply(event)
+
+    async def decide(self, propose: Callable[[], Sequence[Event]]) -> None:
+        await self.append(propose())
+
+    async def catch_up(self) -> None:
+        pass
 
     async def results(self, ingestion_id: str, start: int, end: int) -> list[Result]:
         return []
@@ -184,8 +200,8 @@ class ModelJournal:
                 for item in self.jobs[event.ingestion_id].items:
                     if item.state == "failed":
                         item.state, item.since, item.attempts = "waiting", now, 0
-            case Expired() | KeysExpired():
-                raise AssertionError("nothing expires here")
+            case Expired() | KeysExpired() | Interrupted():
+                raise AssertionError("nothing expires here, and nobody else runs anything")
 
     def see_start(self, event: Started, now: float) -> None:
         assert self.running is None, "two batches at a time"

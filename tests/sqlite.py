@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from sluice.events import Accepted
-from sluice.journal.sqlite import SqliteJournal
-from sluice.models import Priority
+from sluice.clock import Clock
+from sluice.events import Accepted, Event
+from sluice.journal import Saved
+from sluice.journal.sqlite import SqliteFile, SqliteJournal
+from sluice.models import DEFAULT_LANE, Priority
 from tests.virtual import EPOCH
 
 INTERVAL = 5.0
@@ -35,6 +37,25 @@ class SteppedClock:
         raise NotImplementedError
 
 
+class FileJournal(SqliteJournal):
+    """The default lane of a file of its own. Until a lane is made of it, what it has to apply is just noted."""
+
+    def __init__(self, path: Path, clock: Clock) -> None:
+        self.file = SqliteFile(path, clock)
+        opened = self.file.journal(DEFAULT_LANE)
+        super().__init__(self.file, DEFAULT_LANE, opened.replay())
+        self.applied: list[Event] = []
+        self.attach(self.applied.append, never_restored)
+
+    async def close(self) -> None:
+        await self.file.close()
+
+
+def never_restored(saved: Saved) -> None:
+    """Take a saved state from a journal that only this process appends to."""
+    raise AssertionError("nobody else changed anything")
+
+
 def crash(path: Path, to: Path) -> None:
     """Leave at `to` what a kill at this instant would leave at `path`."""
     shutil.copy(path, to)
@@ -48,7 +69,7 @@ def accepted(seq: int, count: int = 3, ingestion_id: str | None = None) -> Accep
 
 def saved_ids(path: Path, run: Run) -> list[str]:
     """Return which ingestions are in a file."""
-    journal = SqliteJournal(path, SteppedClock())
+    journal = FileJournal(path, SteppedClock())
     saved = journal.replay()
     run(journal.close())
     return [each.accepted.ingestion_id for each in saved.ingestions]

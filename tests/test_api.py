@@ -177,6 +177,7 @@ def test_status_tells_the_whole_contract(client: TestClient) -> None:
     assert first["position"] == 0
     assert second == {
         "ingestion_id": waiting,
+        "lane": "default",
         "status": "yet_to_start",
         "priority": "LOW",
         "created_time": utc(0),

@@ -6,12 +6,14 @@ from uuid import uuid4
 import pytest
 
 from tests.api import (
+    DURABLE,
     JSON,
     FailingJournal,
     ManualClock,
     ScriptedUpstream,
     Service,
     assert_problem,
+    divert,
     serving,
     settings_for,
     utc,
@@ -81,8 +83,9 @@ def test_those_behind_a_cancelled_ingestion_move_up(service: Service) -> None:
     assert service.status(second)["position"] == 0
 
 
-def test_cancellation_survives_a_restart_on_a_file(tmp_path: Path) -> None:
-    settings, upstream = settings_for("sqlite", tmp_path), ScriptedUpstream()
+@pytest.mark.parametrize("backend", DURABLE)
+def test_cancellation_survives_a_restart(backend: str, tmp_path: Path) -> None:
+    settings, upstream = settings_for(backend, tmp_path), ScriptedUpstream()
     with serving(settings, upstream) as service:
         ingestion_id = service.submit([2, 3, 4, 5, 6, 7])
         service.until(lambda: service.status(ingestion_id)["progress"]["completed"] == 1)
@@ -201,7 +204,7 @@ def test_whatever_cannot_be_recorded_is_a_503_that_changes_nothing_and_reads_go_
     waiting = service.submit([7])
     journal = FailingJournal(service.lane.journal.append)
     before = service.get("/ingestions"), service.get("/queue"), service.status(waiting)
-    monkeypatch.setattr(service.lane.journal, "append", journal)
+    divert(service.lane.journal, journal, monkeypatch)
 
     refused = [
         service.client.post("/ingest", json={"ids": [8], "priority": "HIGH"}),

@@ -1,27 +1,26 @@
 """Submitting safely twice: what an Idempotency-Key promises."""
 
-import asyncio
-import sqlite3
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from sluice.events import Accepted, Event
 from tests.api import (
     BACKENDS,
+    DURABLE,
     PATIENCE,
     Answer,
+    BlockedJournal,
     FailingJournal,
     ManualClock,
     ScriptedUpstream,
     Service,
     assert_problem,
+    divert,
     serving,
     settings_for,
 )
+from tests.journals import rows
 
 TTL = 100.0
 BODY = b'{"ids": [1, 2, 3], "priority": "LOW"}'
@@ -53,21 +52,6 @@ def assert_replayed(response: Answer, ingestion_id: str) -> None:
     assert response.headers["idempotency-replayed"] == "true"
     assert response.json() == {"ingestion_id": ingestion_id}
     assert response.headers["location"] == f"/status/{ingestion_id}"
-
-
-class BlockedJournal:
-    """An `append` that takes no ingestion until it is opened."""
-
-    def __init__(self, append: Callable[..., Any]) -> None:
-        self.is_reached = threading.Event()
-        self.opened = asyncio.Event()
-        self._append = append
-
-    async def __call__(self, events: Sequence[Event], apply: Callable[[Event], None]) -> None:
-        if any(isinstance(event, Accepted) for event in events):
-            self.is_reached.set()
-            await self.opened.wait()
-        await self._append(events, apply)
 
 
 def test_same_key_and_body_get_the_same_id_and_nothing_is_accepted_twice(service: Service) -> None:
@@ -106,7 +90,9 @@ def test_layout_of_the_json_makes_no_other_body(service: Service, body: bytes) -
 def test_same_key_with_another_body_is_a_422(service: Service, body: bytes) -> None:
     first = assert_accepted(submit(service, "k"))
 
-    assert_problem(submit(service, "k", body), 422, "Idempotency-Key was used with other IDs or another priority")
+    assert_problem(
+        submit(service, "k", body), 422, "Idempotency-Key was used with other IDs, another priority or another lane"
+    )
 
     assert_replayed(submit(service, "k"), first)
     assert len(service.get("/ingestions")["ingestions"]) == 1
@@ -130,7 +116,7 @@ def test_other_keys_and_no_key_are_other_submissions(service: Service) -> None:
 
 def test_key_whose_submission_is_being_accepted_is_a_409(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     journal = BlockedJournal(service.lane.journal.append)
-    monkeypatch.setattr(service.lane.journal, "append", journal)
+    divert(service.lane.journal, journal, monkeypatch)
 
     first = service.aside(lambda: submit(service, "k"))
     try:
@@ -207,7 +193,7 @@ def test_key_outlives_its_expired_ingestion(service: Service) -> None:
 
 def test_refused_submission_leaves_the_key_free(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     journal = FailingJournal(service.lane.journal.append)
-    monkeypatch.setattr(service.lane.journal, "append", journal)
+    divert(service.lane.journal, journal, monkeypatch)
 
     assert_problem(submit(service, "k"), 503, "Nothing can be recorded now")
     journal.is_broken = False
@@ -216,8 +202,9 @@ def test_refused_submission_leaves_the_key_free(service: Service, monkeypatch: p
     assert [each["ingestion_id"] for each in service.get("/ingestions")["ingestions"]] == [accepted]
 
 
-def test_keys_survive_a_restart_on_a_file_with_their_age(tmp_path: Path) -> None:
-    settings = settings_for("sqlite", tmp_path, idempotency_ttl=TTL)
+@pytest.mark.parametrize("backend", DURABLE)
+def test_keys_survive_a_restart_with_their_age(backend: str, tmp_path: Path) -> None:
+    settings = settings_for(backend, tmp_path, idempotency_ttl=TTL)
     with serving(settings) as service:
         first = assert_accepted(submit(service, "k"))
         service.advance(60)
@@ -233,8 +220,9 @@ def test_keys_survive_a_restart_on_a_file_with_their_age(tmp_path: Path) -> None
     assert assert_accepted(later) != first
 
 
-def test_key_used_anew_after_its_ttl_is_the_one_that_a_restart_remembers(tmp_path: Path) -> None:
-    settings = settings_for("sqlite", tmp_path, idempotency_ttl=TTL)
+@pytest.mark.parametrize("backend", DURABLE)
+def test_key_used_anew_after_its_ttl_is_the_one_that_a_restart_remembers(backend: str, tmp_path: Path) -> None:
+    settings = settings_for(backend, tmp_path, idempotency_ttl=TTL)
     with serving(settings) as service:
         submit(service, "k")
         service.advance(TTL)
@@ -260,7 +248,5 @@ def test_keys_are_forgotten_after_their_ttl_and_the_younger_ones_stay(backend: s
         service.advance(TTL - 63)
 
         assert_replayed(submit(service, "young"), young)
-    if backend == "sqlite":
-        database = sqlite3.connect(tmp_path / "x.db")
-        assert database.execute("SELECT key FROM keys").fetchall() == [("young",)]
-        database.close()
+    if settings.database_url:
+        assert rows(settings, "SELECT key FROM keys") == [("young",)]

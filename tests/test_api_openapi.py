@@ -8,14 +8,16 @@ from fastapi.testclient import TestClient
 ERRORS = {
     "POST /ingest": [400, 405, 409, 413, 415, 422, 503],
     "GET /status/{ingestion_id}": [404, 405, 422],
-    "GET /results/{ingestion_id}": [404, 405, 422],
+    "GET /results/{ingestion_id}": [404, 405, 422, 503],
     "GET /ingestions": [405, 422],
     "DELETE /ingestions/{ingestion_id}": [404, 405, 503],
     "PATCH /ingestions/{ingestion_id}": [400, 404, 405, 409, 413, 415, 422, 503],
     "POST /ingestions/{ingestion_id}/retry": [404, 405, 409, 503],
-    "GET /queue": [405],
+    "GET /queue": [405, 422],
     "POST /queue/pause": [400, 405, 413, 415, 422, 503],
-    "POST /queue/resume": [405, 503],
+    "POST /queue/resume": [405, 422, 503],
+    "GET /healthz": [405],
+    "GET /readyz": [405, 503],
 }
 
 

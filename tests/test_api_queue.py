@@ -6,6 +6,7 @@ import pytest
 
 from sluice.upstream import UpstreamUnavailable
 from tests.api import (
+    DURABLE,
     JSON,
     ManualClock,
     ScriptedUpstream,
@@ -22,6 +23,7 @@ from tests.api_steps import work
 
 def test_empty_queue_says_that_nothing_waits_runs_or_hinders(service: Service) -> None:
     assert service.get("/queue") == {
+        "lane": "default",
         "waiting": {"HIGH": 0, "MEDIUM": 0, "LOW": 0},
         "retrying": 0,
         "running": None,
@@ -72,8 +74,18 @@ def test_hold_that_the_upstream_asked_for_is_visible_until_it_ends(
     assert service.results(ingestion_id)[0]["attempts"] == 1
 
 
-def test_hold_survives_a_restart_on_a_file(tmp_path: Path) -> None:
-    settings = settings_for("sqlite", tmp_path)
+def test_hold_is_recorded_whatever_characters_its_reason_has(service: Service, upstream: ScriptedUpstream) -> None:
+    upstream.answer = lambda item: UpstreamUnavailable("answered \x00", retry_after=30)
+    service.submit([2])
+
+    service.until(lambda: service.get("/queue")["hold"])
+
+    assert service.get("/queue")["hold"]["until"] == utc(30)
+
+
+@pytest.mark.parametrize("backend", DURABLE)
+def test_hold_survives_a_restart(backend: str, tmp_path: Path) -> None:
+    settings = settings_for(backend, tmp_path)
     upstream = ScriptedUpstream(lambda item: UpstreamUnavailable("answered 429", retry_after=30))
     with serving(settings, upstream) as service:
         service.submit([2])
@@ -165,6 +177,13 @@ def test_bad_pause_is_refused_and_pauses_nothing(
     assert service.get("/queue")["paused"] is None
 
 
+def test_reason_with_a_character_that_no_database_may_hold_is_kept_or_refused_everywhere(service: Service) -> None:
+    response = service.client.post("/queue/pause", json={"reason": "main\x00tenance"})
+
+    assert response.status_code in (200, 422)
+    assert (response.status_code == 200) == bool(service.get("/queue")["paused"])
+
+
 def test_pause_without_a_length_may_have_a_reason_or_no_body(service: Service) -> None:
     chunks = iter([b'{"reason":', b' "x"}'])
 
@@ -175,8 +194,9 @@ def test_pause_without_a_length_may_have_a_reason_or_no_body(service: Service) -
     assert service.client.post("/queue/pause", json={}).json()["paused"]["reason"] == ""
 
 
-def test_pause_survives_a_restart_on_a_file(tmp_path: Path) -> None:
-    settings, upstream = settings_for("sqlite", tmp_path), ScriptedUpstream()
+@pytest.mark.parametrize("backend", DURABLE)
+def test_pause_survives_a_restart(backend: str, tmp_path: Path) -> None:
+    settings, upstream = settings_for(backend, tmp_path), ScriptedUpstream()
     with serving(settings, upstream) as service:
         service.client.post("/queue/pause", json={"reason": "maintenance"})
         ingestion_id = service.submit([2])

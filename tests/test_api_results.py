@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from sluice.settings import Settings
+from sluice.upstream import UpstreamError
 from tests.api import (
     BACKENDS,
+    DURABLE,
     INTERVAL,
     PATIENCE,
     ManualClock,
@@ -89,10 +91,20 @@ def test_data_is_whatever_json_the_upstream_answered_on_one_line(
     assert json.loads(text)["data"] == data
 
 
-def test_answer_over_the_limit_fails_its_id(tmp_path: Path) -> None:
-    with serving(
-        settings_for("sqlite", tmp_path, max_result_bytes=10), ScriptedUpstream(lambda item: "x" * item)
-    ) as it:
+@pytest.mark.parametrize("text", ["answered\n☕", "answered \x00", "answered \ud800"])
+def test_error_is_recorded_whatever_characters_it_has(hurried: Service, upstream: ScriptedUpstream, text: str) -> None:
+    upstream.answer = lambda item: UpstreamError(text)
+    ingestion_id = hurried.submit([2])
+    hurried.until_completed(ingestion_id)
+
+    (line,) = hurried.results(ingestion_id)
+
+    assert (line["status"], line["error"][:8]) == ("failed", "answered")
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_answer_over_the_limit_fails_its_id(backend: str, tmp_path: Path) -> None:
+    with serving(settings_for(backend, tmp_path, max_result_bytes=10), ScriptedUpstream(lambda item: "x" * item)) as it:
         ingestion_id = it.submit([8, 9])
         it.until_completed(ingestion_id)
 
@@ -130,7 +142,7 @@ def test_what_has_not_finished_has_no_line(service: Service, upstream: ScriptedU
 
 def test_id_that_will_be_tried_again_has_no_line_yet(service: Service) -> None:
     ingestion_id = service.submit([2, 500, 3])
-    service.until(lambda: service.results(ingestion_id))
+    service.until(lambda: "retrying" in service.status(ingestion_id)["batches"][0])
 
     assert ids(service.results(ingestion_id)) == [2, 3]
     assert service.status(ingestion_id)["batches"][0]["retrying"] == [
@@ -166,8 +178,9 @@ def test_large_results_are_sent_in_pieces(tmp_path: Path, settings: Settings) ->
         assert max(map(len, service.wiretap.pieces)) < 250_000
 
 
-def test_results_survive_a_restart_on_a_file(tmp_path: Path) -> None:
-    settings = settings_for("sqlite", tmp_path, batch_interval=0, retry_base=0)
+@pytest.mark.parametrize("backend", DURABLE)
+def test_results_survive_a_restart(backend: str, tmp_path: Path) -> None:
+    settings = settings_for(backend, tmp_path, batch_interval=0, retry_base=0)
     with serving(settings, ScriptedUpstream(answer)) as service:
         ingestion_id = service.submit([2, 400, 3, 500, 4])
         service.until_completed(ingestion_id)

@@ -6,6 +6,7 @@ import pytest
 
 from sluice.upstream import UpstreamUnavailable
 from tests.api import (
+    DURABLE,
     INTERVAL,
     Answer,
     FailingJournal,
@@ -13,6 +14,7 @@ from tests.api import (
     ScriptedUpstream,
     Service,
     assert_problem,
+    divert,
     serving,
     settings_for,
 )
@@ -130,8 +132,9 @@ def test_retry_can_be_cancelled_even_after_an_earlier_cancellation(
     assert len(upstream.batches) == 1
 
 
-def test_retry_survives_a_restart_on_a_file(tmp_path: Path) -> None:
-    settings = settings_for("sqlite", tmp_path, batch_interval=0, retry_base=0)
+@pytest.mark.parametrize("backend", DURABLE)
+def test_retry_survives_a_restart(backend: str, tmp_path: Path) -> None:
+    settings = settings_for(backend, tmp_path, batch_interval=0, retry_base=0)
     upstream = ScriptedUpstream(answer)
     with serving(settings, upstream) as service:
         ingestion_id = service.submit([2, 400])
@@ -157,7 +160,7 @@ def test_retry_that_cannot_be_recorded_is_a_503_and_the_lines_stay(
     ingestion_id = hurried.submit([400, 2])
     hurried.until_completed(ingestion_id)
     before = hurried.results(ingestion_id), hurried.status(ingestion_id)
-    monkeypatch.setattr(hurried.lane.journal, "append", FailingJournal(hurried.lane.journal.append))
+    divert(hurried.lane.journal, FailingJournal(hurried.lane.journal.append), monkeypatch)
 
     response = retry(hurried, ingestion_id)
 

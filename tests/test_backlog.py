@@ -1,5 +1,10 @@
 from array import array
+from typing import NamedTuple
 from uuid import uuid4
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from sluice.backlog import LEAST_STALE, Backlog
 from sluice.events import Accepted, Outcome
@@ -132,3 +137,131 @@ def test_cancelled_work_behind_a_long_queue_is_swept() -> None:
     assert backlog._queue.qsize() <= 2 * LEAST_STALE
     assert backlog.total == 9
     assert backlog.head(NOW) is first
+
+
+# Many at once
+
+FATES = ["fresh", "begun", "running", "waits", "may be tried again", "done", "cancelled", "given up"]
+DUE = 10.0
+
+
+class Job(NamedTuple):
+    """What an ingestion is to be like when a backlog first hears of it."""
+
+    priority: Priority
+    ids: int
+    fate: str
+
+
+JOBS = st.lists(st.builds(Job, st.sampled_from(Priority), st.integers(1, 9), st.sampled_from(FATES)), max_size=25)
+
+
+def made(seq: int, job: Job) -> Ingestion:
+    """Return an ingestion that has had its fate."""
+    ids = array("I", range(1, job.ids + 1))
+    ingestion = Ingestion(Accepted(str(uuid4()), job.priority, float(seq // 2), seq, 3, ids))
+    if job.fate not in ("fresh", "cancelled"):
+        positions = ingestion.next_positions()
+        ingestion.start(positions)
+        if job.fate == "running":
+            return ingestion
+        is_failure = job.fate not in ("begun", "done")
+        error, retry_at = ("answered 500", DUE + seq) if is_failure else (None, None)
+        ingestion.finish([Outcome(each, 1, error=error, retry_at=retry_at) for each in positions], NOW)
+    if job.fate == "may be tried again":
+        ingestion.release(NEVER)
+    if job.fate in ("cancelled", "given up"):
+        ingestion.cancel(ingestion.given_up(), NOW)
+    while job.fate == "done" and not ingestion.is_done:
+        positions = ingestion.next_positions()
+        ingestion.start(positions)
+        ingestion.finish([Outcome(each, 1) for each in positions], NOW)
+    return ingestion
+
+
+class Filled:
+    """A backlog with ingestions in it, and what can be seen of it."""
+
+    def __init__(self, jobs: list[Job], *, at_once: bool) -> None:
+        self.backlog = Backlog()
+        self.ingestions = [made(seq, job) for seq, job in enumerate(jobs)]
+        if at_once:
+            self.backlog.fill(self.ingestions)
+        else:
+            for ingestion in self.ingestions:
+                self.backlog.update(ingestion)
+
+    def view(self, now: float) -> object:
+        backlog = self.backlog
+        return (
+            backlog.next_ready(now),
+            (head := backlog.head(now)) and head.seq,
+            backlog.total,
+            [slots.total for slots in backlog.slots],
+            [(each.weight, backlog.ahead(each)) for each in self.ingestions],
+            sorted((seq, due) for seq, (due, _) in backlog.delayed.items()),
+        )
+
+    def move(self, place: int, priority: Priority) -> None:
+        if self.ingestions:
+            ingestion = self.ingestions[place % len(self.ingestions)]
+            self.backlog.remove(ingestion)
+            ingestion.priority = priority
+            self.backlog.update(ingestion)
+
+    def cancel(self, place: int) -> None:
+        if self.ingestions:
+            ingestion = self.ingestions[place % len(self.ingestions)]
+            ingestion.cancel(ingestion.given_up(), NOW)
+            self.backlog.update(ingestion)
+
+
+@settings(deadline=None)
+@given(
+    jobs=JOBS,
+    steps=st.lists(
+        st.tuples(st.floats(0, 2 * DUE), st.booleans(), st.none() | st.integers(0, 24), st.sampled_from(Priority)),
+        max_size=20,
+    ),
+)
+def test_backlog_filled_at_once_is_and_stays_one_that_was_told_of_each(
+    jobs: list[Job], steps: list[tuple[float, bool, int | None, Priority]]
+) -> None:
+    both = Filled(jobs, at_once=True), Filled(jobs, at_once=False)
+    now = NOW
+
+    def assert_same() -> None:
+        at_once, one_by_one = (each.view(now) for each in both)
+        assert at_once == one_by_one
+
+    assert_same()
+    for seconds, fails, place, priority in steps:
+        now += seconds
+        for each in both:
+            if place is None:
+                take(each.backlog, now, now + DUE if fails else None)
+            elif fails:
+                each.cancel(place)
+            else:
+                each.move(place, priority)
+        assert_same()
+    now += 100 * DUE
+    taken = [[head and head.seq for head in [take(each.backlog, now) for _ in range(100)]] for each in both]
+    assert taken[0] == taken[1]
+
+
+@pytest.mark.parametrize("fate", FATES)
+def test_backlog_filled_with_whatever_signals_that_something_may_be_ready(fate: str) -> None:
+    backlog = Backlog()
+
+    backlog.fill([made(0, Job(Priority.LOW, 4, fate))])
+
+    assert backlog.became_ready.is_set()
+
+
+def test_backlog_filled_with_nothing_is_empty() -> None:
+    backlog = Backlog()
+
+    backlog.fill([])
+
+    assert (backlog.total, backlog.next_ready(NOW), backlog.head(NOW)) == (0, NEVER, None)

@@ -1,7 +1,7 @@
 """The real dispatcher in virtual time: a journal that fails or is slow."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import pytest
 
@@ -23,11 +23,11 @@ class FlakyJournal(MemoryJournal):
         self.is_full = False
         self.delay = 0.0
 
-    async def append(self, events: Sequence[Event], apply: Callable[[Event], None]) -> None:
+    async def append(self, events: Sequence[Event]) -> None:
         await asyncio.sleep(self.delay)
         if self.is_full:
             raise JournalError("the journal cannot be written: database or disk is full")
-        await super().append(events, apply)
+        await super().append(events)
 
 
 def test_nothing_starts_while_its_start_cannot_be_recorded(loop: VirtualLoop) -> None:
@@ -86,10 +86,10 @@ def test_pace_counts_from_the_call_however_long_its_record_takes(loop: VirtualLo
 
 def test_bug_that_ends_the_dispatching_is_told_to_whoever_runs_it(loop: VirtualLoop) -> None:
     class BrokenJournal(MemoryJournal):
-        async def append(self, events: Sequence[Event], apply: Callable[[Event], None]) -> None:
+        async def append(self, events: Sequence[Event]) -> None:
             if any(isinstance(event, Started) for event in events):
                 raise RuntimeError("a bug")
-            await super().append(events, apply)
+            await super().append(events)
 
     bench = Bench(loop, RecordingUpstream(), journal=BrokenJournal())
     told: list[bool] = []

@@ -1,76 +1,26 @@
 """What every journal does, whatever it keeps its records in."""
 
 import asyncio
-from array import array
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
 import pytest
 
-from sluice.clock import SystemClock
-from sluice.events import Accepted, Cancelled, Event, Expired, Finished, Outcome, Revived, Started
+from sluice.events import Cancelled, Event, Expired, Interrupted, Outcome, Paused, Resumed, Revived, Started
 from sluice.journal import PAGE_BYTES, Journal, Result
-from sluice.journal.memory import SWEEP, MemoryJournal
-from sluice.journal.sqlite import SqliteJournal
-from sluice.models import Priority
+from sluice.journal.memory import SWEEP
+from tests.api import BACKENDS, settings_for
+from tests.journals import Book, opened_journal
+from tests.sqlite import Run
 
-Run = Callable[[Coroutine[Any, Any, Any]], Any]
 NOTHING: list[Result] = []
 
 
-@pytest.fixture
-def run() -> Iterator[Run]:
-    with asyncio.Runner() as runner:
-        yield runner.run
-
-
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=BACKENDS)
 def journal(request: pytest.FixtureRequest, run: Run, tmp_path: Path) -> Iterator[Journal]:
-    if request.param == "memory":
-        yield MemoryJournal()
-    else:
-        journal = SqliteJournal(tmp_path / "sluice.db", SystemClock())
+    with opened_journal(settings_for(request.param, tmp_path), run) as journal:
         yield journal
-        run(journal.close())
-
-
-class Book:
-    """Appends to a journal and notes what was applied."""
-
-    def __init__(self, journal: Journal, run: Run) -> None:
-        self.applied: list[Event] = []
-        self._journal = journal
-        self._run = run
-        self._seq = 0
-
-    def append(self, *events: Event) -> None:
-        self._run(self._journal.append(events, self.applied.append))
-
-    def accepted(self, count: int) -> Accepted:
-        self._seq += 1
-        return Accepted(str(uuid4()), Priority.LOW, 1.0, self._seq, 3, array("I", range(1, count + 1)))
-
-    def accept(self, count: int = 3) -> str:
-        accepted = self.accepted(count)
-        self.append(accepted)
-        return accepted.ingestion_id
-
-    def finish(self, ingestion_id: str, *outcomes: Outcome, time: float = 5.0) -> None:
-        self.append(Started(ingestion_id, tuple(outcome.position for outcome in outcomes), 1.0))
-        self.append(Finished(ingestion_id, outcomes, 2.0, time))
-
-    def results(self, ingestion_id: str, start: int = 0, end: int = 10**6) -> list[Result]:
-        results: list[Result] = self._run(self._journal.results(ingestion_id, start, end))
-        return results
-
-    def sweep(self) -> int:
-        """Sweep until there is no more; return how many steps it took."""
-        steps = 1
-        while self._run(self._journal.sweep()):
-            steps += 1
-        return steps
 
 
 @pytest.fixture
@@ -83,36 +33,74 @@ def test_new_journal_has_an_empty_lane_to_start_from(journal: Journal) -> None:
 
     assert not list(saved.ingestions)
     assert not list(saved.keys)
-    assert (saved.last_start, saved.held, saved.paused, saved.next_seq) == (None, None, None, 0)
+    assert (saved.last_start, saved.running, saved.held, saved.paused, saved.next_seq) == (None, None, None, None, 0)
 
 
 def test_events_are_applied_in_the_order_of_their_appends(journal: Journal, book: Book, run: Run) -> None:
     groups = [[book.accepted(1) for _ in range(count)] for count in (3, 1, 2)]
 
     async def append_all() -> None:
-        await asyncio.gather(*(journal.append(group, book.applied.append) for group in groups))
+        await asyncio.gather(*(journal.append(group) for group in groups))
 
     run(append_all())
 
-    assert book.applied == [event for group in groups for event in group]
+    assert book.applied == book.stamped(*(event for group in groups for event in group))
 
 
 def test_events_are_applied_by_when_append_returns(journal: Journal, book: Book, run: Run) -> None:
     first, second = book.accepted(1), book.accepted(1)
 
     async def append_both() -> list[Event]:
-        await journal.append([first], book.applied.append)
+        await journal.append([first])
         after_the_first = book.applied.copy()
-        await journal.append([second], book.applied.append)
+        await journal.append([second])
         return after_the_first
 
-    assert run(append_both()) == [first]
-    assert book.applied == [first, second]
+    assert run(append_both()) == book.stamped(first)
+    assert book.applied == book.stamped(first, second)
 
 
 def test_appending_nothing_is_fine(book: Book) -> None:
     book.append()
     book.accept()
+
+    assert len(book.applied) == 1
+
+
+def test_what_is_decided_is_appended_and_applied_when_decide_returns(journal: Journal, book: Book, run: Run) -> None:
+    first, second = Paused(1.0, "maintenance"), Resumed()
+    seen: list[list[Event]] = []
+
+    def propose(event: Event) -> Sequence[Event]:
+        seen.append(book.applied.copy())
+        return [event]
+
+    async def decide_both() -> None:
+        await journal.decide(lambda: propose(first))
+        await journal.decide(lambda: propose(second))
+
+    run(decide_both())
+
+    assert seen == [[], [first]]
+    assert book.applied == [first, second]
+
+
+def test_decision_that_fails_is_raised_and_changes_nothing(journal: Journal, book: Book, run: Run) -> None:
+    def propose() -> Sequence[Event]:
+        raise ValueError("impossible as things stand")
+
+    with pytest.raises(ValueError, match="impossible"):
+        run(journal.decide(propose))
+    run(journal.decide(list))
+
+    assert book.applied == []
+    book.accept()
+
+
+def test_catching_up_waits_for_nothing_that_nobody_else_appends(journal: Journal, book: Book, run: Run) -> None:
+    book.accept()
+
+    run(asyncio.wait_for(journal.catch_up(), 10))
 
     assert len(book.applied) == 1
 
@@ -161,6 +149,29 @@ def test_id_that_waits_for_another_attempt_has_no_result_yet(book: Book) -> None
 
     assert before == [Result(1, 1, b"1", None, 5.0)]
     assert book.results(job) == [Result(0, 2, b"0", None, 6.0), *before]
+
+
+def test_interrupted_batch_has_no_results_until_it_has_run_again(book: Book) -> None:
+    job = book.accept(5)
+    book.finish(job, *(Outcome(position, 1, data=b"0") for position in (0, 1, 2)))
+    book.append(Started(job, (3, 4), 6.0))
+
+    book.append(Interrupted(7.0))
+    before = book.results(job)
+    book.finish(job, Outcome(3, 1, data=b"3"), Outcome(4, 1, error="answered 404"), time=9.0)
+
+    assert [result.position for result in before] == [0, 1, 2]
+    assert book.results(job, 3) == [Result(3, 1, b"3", None, 9.0), Result(4, 1, None, "answered 404", 9.0)]
+
+
+def test_interruption_of_nothing_is_fine(book: Book) -> None:
+    job = book.accept(1)
+    book.finish(job, Outcome(0, 1, data=b"0"))
+
+    book.append(Interrupted(7.0))
+
+    assert book.results(job) == [Result(0, 1, b"0", None, 5.0)]
+    assert book.applied[-1] == Interrupted(7.0)
 
 
 def test_reviving_takes_back_failed_results_and_leaves_the_others(book: Book) -> None:

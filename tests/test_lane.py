@@ -1,5 +1,5 @@
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import pytest
 
@@ -74,9 +74,9 @@ def test_forecast_of_an_overdue_running_batch_is_not_in_the_past(loop: VirtualLo
 
 def test_decision_whose_caller_is_cancelled_is_still_made_before_the_next(loop: VirtualLoop) -> None:
     class SlowJournal(MemoryJournal):
-        async def append(self, events: Sequence[Event], apply: Callable[[Event], None]) -> None:
+        async def append(self, events: Sequence[Event]) -> None:
             await asyncio.sleep(1)
-            await super().append(events, apply)
+            await super().append(events)
 
     bench = Bench(loop, RecordingUpstream(), journal=SlowJournal())
     job = bench.submit([1, 2, 3], Priority.LOW)

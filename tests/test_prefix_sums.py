@@ -68,3 +68,28 @@ def test_memory_follows_the_places_in_use_and_not_how_far_they_have_come(window:
     assert sums.total == window
     assert sums.before(20_000 - 1) == window - 1
     assert most <= window // WIDTH + 2 * len(sums._levels)
+
+
+@given(
+    amounts=st.dictionaries(PLACES, st.integers(1, 1000), max_size=60),
+    changes=CHANGES,
+    asked=st.lists(PLACES, max_size=20),
+)
+def test_sums_made_at_once_are_and_stay_those_of_amounts_added_one_by_one(
+    amounts: dict[int, int], changes: list[tuple[int, int]], asked: list[int]
+) -> None:
+    at_once, (one_by_one, model) = PrefixSums.of(amounts), changed([*amounts.items()])
+
+    def assert_same() -> None:
+        assert at_once.total == one_by_one.total
+        assert nodes(at_once) == nodes(one_by_one)
+        for each in [*asked, *model, *(place + 1 for place in model)]:
+            assert at_once.before(each) == one_by_one.before(each)
+
+    assert_same()
+    for place, amount in changes:
+        possible = max(amount, -model.get(place, 0))
+        for sums in (at_once, one_by_one):
+            sums.add(place, possible)
+        model[place] = model.get(place, 0) + possible
+        assert_same()

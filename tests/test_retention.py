@@ -1,10 +1,6 @@
-"""Forgetting what was finished long ago: when, how little at a time, and that nothing grows for ever."""
+"""Forgetting what was finished long ago: when, and how little at a time."""
 
 import asyncio
-import gc
-import sqlite3
-import tracemalloc
-from array import array
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,25 +10,24 @@ import pytest
 from starlette.types import Receive, Scope, Send
 
 from sluice.app import create_app
-from sluice.events import Accepted, Event, Expired, Finished, Outcome, Started
-from sluice.journal.memory import MemoryJournal
-from sluice.journal.sqlite import SqliteJournal
-from sluice.models import Priority
-from sluice.retention import AT_ONCE, Retention
+from sluice.events import Event, Expired, Outcome
 from sluice.settings import Settings
-from sluice.upstream import SimulatedUpstream, UpstreamError
+from sluice.upstream import UpstreamError
 from tests.api import (
     BACKENDS,
+    DURABLE,
     PATIENCE,
     FailingJournal,
     ManualClock,
     ScriptedUpstream,
     Service,
     assert_problem,
+    divert,
     serving,
     settings_for,
 )
-from tests.virtual import Bench, RecordingUpstream, VirtualLoop
+from tests.journals import Book, opened_journal, rows
+from tests.sqlite import Run
 
 RETENTION = 1000.0
 REST = 10.0  # seconds from one look at what is due to the next
@@ -60,10 +55,13 @@ class CountingJournal:
         self.expired: list[int] = []
         self._append = append
 
-    async def __call__(self, events: Sequence[Event], apply: Callable[[Event], None]) -> None:
+    async def __call__(self, events: Sequence[Event]) -> None:
+        await self._append(events)
+
+    def look(self, events: Sequence[Event]) -> None:
+        """Count what is decided to be forgotten."""
         if count := sum(isinstance(event, Expired) for event in events):
             self.expired.append(count)
-        await self._append(events, apply)
 
 
 # When
@@ -151,8 +149,9 @@ def test_position_of_others_does_not_change_when_an_ingestion_is_forgotten(servi
     assert [service.status(each)["position"] for each in waiting] == [0, 2]
 
 
-def test_age_survives_a_restart_on_a_file(tmp_path: Path) -> None:
-    settings = settings_for("sqlite", tmp_path, batch_interval=0, retention=RETENTION)
+@pytest.mark.parametrize("backend", DURABLE)
+def test_age_survives_a_restart(backend: str, tmp_path: Path) -> None:
+    settings = settings_for(backend, tmp_path, batch_interval=0, retention=RETENTION)
     with serving(settings) as service:
         old = service.submit([5])
         service.until_completed(old)
@@ -168,8 +167,8 @@ def test_age_survives_a_restart_on_a_file(tmp_path: Path) -> None:
         assert_problem(service.client.get(f"/results/{old}"), 404, "unknown or expired")
 
 
-@pytest.mark.parametrize(("backend", "days"), [("memory", 1), ("sqlite", 7)])
-def test_default_retention_is_a_day_or_with_a_file_a_week(backend: str, days: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("backend", "days"), [("memory", 1), ("sqlite", 7), ("postgres", 7)])
+def test_default_retention_is_a_day_or_with_a_database_a_week(backend: str, days: int, tmp_path: Path) -> None:
     assert settings_for(backend, tmp_path).retention_seconds == days * 86_400
 
 
@@ -181,7 +180,7 @@ def test_ingestions_are_forgotten_a_hundred_at_a_time_at_most(
 ) -> None:
     service.until_completed(*[service.submit([2]) for _ in range(250)])
     journal = CountingJournal(service.lane.journal.append)
-    monkeypatch.setattr(service.lane.journal, "append", journal)
+    divert(service.lane.journal, journal, monkeypatch)
 
     service.advance(RETENTION + REST)
     service.until(lambda: not service.lane.ingestions)
@@ -189,34 +188,20 @@ def test_ingestions_are_forgotten_a_hundred_at_a_time_at_most(
     assert journal.expired == [100, 100, 50]
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_results_are_removed_a_thousand_at_a_time_at_most(backend: str, tmp_path: Path) -> None:
+def test_results_are_removed_a_thousand_at_a_time_at_most_and_leave_nothing(settings: Settings, run: Run) -> None:
     length = 4500
 
-    async def sweeps() -> list[bool]:
-        journal = SqliteJournal(tmp_path / "x.db", ManualClock()) if backend == "sqlite" else MemoryJournal()
-        events: list[Event] = [
-            Accepted("i", Priority.LOW, 0.0, 0, length, array("I", range(1, length + 1))),
-            Started("i", tuple(range(length)), 0.0),
-            Finished("i", tuple(Outcome(position, 1, data=b"1") for position in range(length)), 0.0, 0.0),
-        ]
-        await journal.append(events, lambda event: None)
-        await journal.append([Expired("i")], lambda event: None)
-        assert await journal.results("i", 0, length) == []
-        verdicts = [await journal.sweep()]
-        while verdicts[-1]:
-            verdicts.append(await journal.sweep())
-        if isinstance(journal, SqliteJournal):
-            await journal.close()
-        return verdicts
+    with opened_journal(settings, run) as journal:
+        book = Book(journal, run)
+        job = book.accept(length)
+        book.finish(job, *(Outcome(position, 1, data=b"1") for position in range(length)))
+        book.append(Expired(job))
+        assert book.results(job) == []
+        assert book.sweep() >= length / 1000
 
-    assert len(asyncio.run(sweeps())) >= length / 1000
-
-    if backend == "sqlite":
-        database = sqlite3.connect(tmp_path / "x.db")
-        for table in ("ingestions", "ids", "results", "waiting", "expired"):
-            assert database.execute(f"SELECT count(*) FROM {table}").fetchone() == (0,)
-        database.close()
+    if settings.database_url:
+        for table in ("ingestions", "results", "waiting", "expired", *(["ids"] if settings.database_path else [])):
+            assert rows(settings, f"SELECT count(*) FROM {table}") == [(0,)]
 
 
 # When the journal is in the way
@@ -227,7 +212,7 @@ def test_what_could_not_be_forgotten_is_once_the_journal_can_be_written_again(
 ) -> None:
     service.until_completed(*[service.submit([2]) for _ in range(3)])
     journal = FailingJournal(service.lane.journal.append)
-    monkeypatch.setattr(service.lane.journal, "append", journal)
+    divert(service.lane.journal, journal, monkeypatch)
 
     service.advance(RETENTION + REST)
     assert len(service.lane.ingestions) == 3
@@ -246,7 +231,7 @@ def test_retry_that_comes_as_the_ingestion_is_forgotten_is_a_404_and_the_service
             async def with_state(scope: Scope, receive: Receive, send: Send) -> None:
                 await app({**scope, "state": dict(state or {})}, receive, send)
 
-            lane = dict(state or {})["lane"]
+            lane = dict(state or {})["lanes"]["default"]
             transport = httpx.ASGITransport(with_state, raise_app_exceptions=False)
             async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
                 body = {"ids": [400], "priority": "LOW"}
@@ -262,71 +247,3 @@ def test_retry_that_comes_as_the_ingestion_is_forgotten_is_a_404_and_the_service
 
     assert later.status_code == 200
     assert_problem(retried, 404, "unknown or expired")
-
-
-# A plateau
-
-
-def test_what_finished_while_the_wall_clock_was_ahead_keeps_nothing_else_from_being_forgotten(
-    loop: VirtualLoop,
-) -> None:
-    bench = Bench(loop, SimulatedUpstream(0.0), interval=0.01).start()
-    retention = Retention(bench.lane, bench.clock, seconds=60.0, idempotency_ttl=60.0)
-    bench.clock.wall_offset = 1e6
-    early = {bench.submit([1], Priority.LOW).ingestion_id for _ in range(2 * AT_ONCE)}
-    loop.advance(10)
-    bench.clock.wall_offset = 0.0
-    for _ in range(5):
-        bench.submit([1], Priority.LOW)
-    loop.advance(120)
-
-    loop.run_until_complete(retention.step())
-
-    assert bench.lane.ingestions.keys() == early
-
-
-def test_memory_reaches_a_plateau_under_endless_work(loop: VirtualLoop) -> None:
-    upstream = RecordingUpstream(lambda batch: asyncio.sleep(0))
-    bench = Bench(loop, upstream, interval=1.0).start()
-    retention = Retention(bench.lane, bench.clock, seconds=100.0, idempotency_ttl=100.0)
-    task = loop.create_task(retention.run())
-    memory: list[int] = []
-    kept: list[int] = []
-    tracemalloc.start()
-
-    for _ in range(8):
-        for _ in range(300):
-            bench.submit([2, 3, 4], Priority.LOW)
-            loop.advance(1)
-        upstream.calls.clear()
-        gc.collect()
-        memory.append(tracemalloc.get_traced_memory()[0])
-        kept.append(len(bench.lane.ingestions))
-    tracemalloc.stop()
-    task.cancel()
-
-    assert max(kept) <= 105
-    assert len(bench.lane.by_seq) == len(bench.lane.ingestions)
-    assert len(bench.lane.finished) <= len(bench.lane.ingestions)
-    assert max(memory[2:]) < memory[1] * 1.1
-
-
-def test_file_reaches_a_plateau_under_endless_work(tmp_path: Path) -> None:
-    ages = {"retention": RETENTION, "idempotency_ttl": RETENTION}
-    settings = settings_for("sqlite", tmp_path, batch_interval=0, batch_size=1000, **ages)
-    pages: list[int] = []
-
-    for number in range(10):
-        with serving(settings, ScriptedUpstream(answer), ManualClock(number * RETENTION / 2)) as service:
-            for item in range(20):
-                headers = {"Idempotency-Key": f"{number}-{item}"}
-                body = {"ids": [*range(401, 700), 400], "priority": "LOW"}
-                service.client.post("/ingest", json=body, headers=headers)
-            service.until(lambda: service.get("/queue")["next_start"] is None)
-            service.until(lambda: len(service.lane.finished) == len(service.lane.ingestions))
-            service.advance(REST)
-        database = sqlite3.connect(tmp_path / "x.db")
-        pages += database.execute("PRAGMA page_count").fetchone()
-        database.close()
-
-    assert max(pages[5:]) <= max(pages[:5]) * 1.05

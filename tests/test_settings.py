@@ -53,8 +53,33 @@ def test_database_url_names_a_file(url: str, path: str, monkeypatch: pytest.Monk
     assert load_settings().database_path == Path(path)
 
 
-@pytest.mark.parametrize(("url", "seconds"), [(None, DAY), ("sqlite:///sluice.db", 7 * DAY)])
-def test_finished_ingestions_are_kept_for_a_day_in_memory_and_seven_in_a_file(
+@pytest.mark.parametrize(
+    ("url", "is_shared"),
+    [
+        (None, False),
+        ("sqlite:///sluice.db", False),
+        ("postgresql://host/database", True),
+        ("postgres://user:secret@host:5433/database?sslmode=require", True),
+        ("postgresql://one,two/database?target_session_attrs=read-write", True),
+    ],
+)
+def test_database_url_of_a_server_is_for_several_processes_and_names_no_file(
+    url: str | None, is_shared: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if url:
+        monkeypatch.setenv("DATABASE_URL", url)
+
+    settings = load_settings()
+
+    assert settings.is_shared == is_shared
+    assert (settings.database_path is None) == (is_shared or url is None)
+
+
+@pytest.mark.parametrize(
+    ("url", "seconds"),
+    [(None, DAY), ("sqlite:///sluice.db", 7 * DAY), ("postgresql://host/database", 7 * DAY)],
+)
+def test_finished_ingestions_are_kept_for_a_day_in_memory_and_seven_in_a_database(
     url: str | None, seconds: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if url:
@@ -99,6 +124,17 @@ def test_finished_ingestions_are_kept_for_a_day_in_memory_and_seven_in_a_file(
         ("DATABASE_URL", "sqlite://secret.db"),
         ("DATABASE_URL", "sqlite:secret.db"),
         ("DATABASE_URL", "mysql://user:secret@host/sluice"),
+        ("DATABASE_URL", "postgres:secret"),
+        ("DATABASE_POOL_SIZE", "1"),
+        ("DATABASE_POOL_SIZE", "many"),
+        ("DATABASE_TIMEOUT", "0"),
+        ("DATABASE_TIMEOUT", "inf"),
+        ("WORKER", "on"),
+        ("WORKER", ""),
+        ("LEASE", "0.4"),
+        ("LEASE", "nan"),
+        ("LANES", ""),
+        ("LANES", "missing.toml"),
         ("RETENTION", ""),
         ("RETENTION", "-1"),
         ("RETENTION", "inf"),

@@ -1,4 +1,4 @@
-"""SqliteJournal: what is shared and durable, and which clocks are believed when a file is opened again."""
+"""FileJournal: what is shared and durable, and which clocks are believed when a file is opened again."""
 
 import asyncio
 from pathlib import Path
@@ -8,38 +8,36 @@ import pytest
 
 from sluice.events import Accepted, Event, Finished, Held, Outcome, Started
 from sluice.journal import JournalError
-from sluice.journal.sqlite import SqliteJournal
 from sluice.lane import Lane
 from sluice.pace import START_BUDGET, Pace
-from tests.sqlite import INTERVAL, Run, SteppedClock, accepted, crash, saved_ids
+from tests.sqlite import INTERVAL, FileJournal, Run, SteppedClock, accepted, crash, never_restored, saved_ids
 from tests.virtual import EPOCH
 
 # What is shared, and what is durable
 
 
 def test_appends_that_wait_share_a_commit(path: Path, clock: SteppedClock, run: Run) -> None:
-    journal = SqliteJournal(path, clock)
+    journal = FileJournal(path, clock)
     statements: list[str] = []
-    journal._database.set_trace_callback(statements.append)
-    applied: list[Event] = []
+    journal.file._database.set_trace_callback(statements.append)
 
     async def append_in_two_waves() -> None:
-        first = [asyncio.create_task(journal.append([accepted(seq)], applied.append)) for seq in range(100)]
+        first = [asyncio.create_task(journal.append([accepted(seq)])) for seq in range(100)]
         await asyncio.sleep(0)
         await asyncio.sleep(0)
-        second = [asyncio.create_task(journal.append([accepted(seq)], applied.append)) for seq in range(100, 200)]
+        second = [asyncio.create_task(journal.append([accepted(seq)])) for seq in range(100, 200)]
         await asyncio.gather(*first, *second)
 
     run(append_in_two_waves())
     run(journal.close())
 
     assert statements.count("COMMIT") <= 3
-    assert [event.seq for event in applied if isinstance(event, Accepted)] == list(range(200))
+    assert [event.seq for event in journal.applied if isinstance(event, Accepted)] == list(range(200))
     assert len(saved_ids(path, run)) == 200
 
 
 def test_nothing_is_applied_before_a_kill_could_no_longer_lose_it(path: Path, clock: SteppedClock, run: Run) -> None:
-    journal = SqliteJournal(path, clock)
+    journal = FileJournal(path, clock)
     copies: list[Path] = []
     events = [accepted(0), accepted(1)]
 
@@ -47,8 +45,9 @@ def test_nothing_is_applied_before_a_kill_could_no_longer_lose_it(path: Path, cl
         copies.append(path.with_name(f"{len(copies)}.db"))
         crash(path, copies[-1])
 
+    journal.attach(kill, never_restored)
     for event in events:
-        run(journal.append([event], kill))
+        run(journal.append([event]))
     run(journal.close())
 
     assert saved_ids(copies[0], run) == [events[0].ingestion_id]
@@ -56,17 +55,17 @@ def test_nothing_is_applied_before_a_kill_could_no_longer_lose_it(path: Path, cl
 
 
 def test_failing_commit_fails_its_whole_group_and_changes_nothing(path: Path, clock: SteppedClock, run: Run) -> None:
-    journal = SqliteJournal(path, clock)
+    journal = FileJournal(path, clock)
     lane = Lane(journal, Pace(INTERVAL), batch_size=3)
-    (pages,) = journal._database.execute("PRAGMA page_count").fetchone()
-    journal._database.execute(f"PRAGMA max_page_count = {pages}")  # the disk is full
+    (pages,) = journal.file._database.execute("PRAGMA page_count").fetchone()
+    journal.file._database.execute(f"PRAGMA max_page_count = {pages}")  # the disk is full
 
     async def record(*events: Event) -> list[BaseException | None]:
         return await asyncio.gather(*map(lane.record, events), return_exceptions=True)
 
     failures = run(record(accepted(0, 1), accepted(1, 10_000), accepted(2, 1)))
     in_memory = dict(lane.ingestions)
-    journal._database.execute(f"PRAGMA max_page_count = {pages + 1000}")
+    journal.file._database.execute(f"PRAGMA max_page_count = {pages + 1000}")
     kept = accepted(3)
     recovered = run(record(kept))
     run(journal.close())
@@ -79,12 +78,11 @@ def test_failing_commit_fails_its_whole_group_and_changes_nothing(path: Path, cl
 
 
 def test_append_is_applied_even_if_its_caller_was_cancelled(path: Path, clock: SteppedClock, run: Run) -> None:
-    journal = SqliteJournal(path, clock)
-    applied: list[Event] = []
+    journal = FileJournal(path, clock)
     events = [accepted(seq) for seq in range(3)]
 
     async def cancel_the_first_two() -> list[BaseException | None]:
-        tasks = [asyncio.create_task(journal.append([event], applied.append)) for event in events]
+        tasks = [asyncio.create_task(journal.append([event])) for event in events]
         await asyncio.sleep(0)
         tasks[0].cancel()
         tasks[1].cancel()
@@ -94,24 +92,23 @@ def test_append_is_applied_even_if_its_caller_was_cancelled(path: Path, clock: S
     run(journal.close())
 
     assert [type(end) for end in ends] == [asyncio.CancelledError, asyncio.CancelledError, type(None)]
-    assert applied == events
+    assert journal.applied == events
     assert saved_ids(path, run) == [event.ingestion_id for event in events]
 
 
 def test_close_finishes_what_was_appended(path: Path, clock: SteppedClock, run: Run) -> None:
-    journal = SqliteJournal(path, clock)
-    applied: list[Event] = []
+    journal = FileJournal(path, clock)
     event = accepted(0)
 
     async def append_and_close() -> None:
-        appending = asyncio.create_task(journal.append([event], applied.append))
+        appending = asyncio.create_task(journal.append([event]))
         await asyncio.sleep(0)
         await journal.close()
         await appending
 
     run(append_and_close())
 
-    assert applied == [event]
+    assert journal.applied == [event]
     assert saved_ids(path, run) == [event.ingestion_id]
 
 
@@ -127,16 +124,16 @@ class Reopened(NamedTuple):
 
 def reopened(path: Path, run: Run, then: SteppedClock, now: SteppedClock) -> Reopened:
     """Fail a batch that starts at `then` and ends a second later, hold the lane, and take all that up at `now`."""
-    before = SqliteJournal(path, then)
+    before = FileJournal(path, then)
     event = accepted(0)
     start, end = Started(event.ingestion_id, (0, 1, 2), then.at), then.at + 1
     failed = Outcome(0, 1, error="answered 500", retry_at=end + 10)
     done = [Outcome(position, 1, data=b"1") for position in (1, 2)]
     finish = Finished(event.ingestion_id, (failed, *done), end, then.wall)
-    run(before.append([event, start, finish, Held(end + 20, "answered 429")], lambda event: None))
+    run(before.append([event, start, finish, Held(end + 20, "answered 429")]))
     run(before.close())
 
-    journal = SqliteJournal(path, now)
+    journal = FileJournal(path, now)
     lane = Lane(journal, Pace(INTERVAL), batch_size=3)
     run(journal.close())
     ((retry_at, _),) = next(iter(lane.ingestions.values())).delayed
@@ -175,14 +172,14 @@ def test_no_time_has_passed_since_the_last_record_when_the_clock_counts_anew(
 
 
 def test_what_was_interrupted_need_not_wait_after_a_second_restart_that_is_a_reboot(path: Path, run: Run) -> None:
-    journal = SqliteJournal(path, SteppedClock(1000.0))
+    journal = FileJournal(path, SteppedClock(1000.0))
     event = accepted(0)
-    run(journal.append([event, Started(event.ingestion_id, (0, 1, 2), 1000.0)], lambda event: None))
+    run(journal.append([event, Started(event.ingestion_id, (0, 1, 2), 1000.0)]))
     run(journal.close())
-    paused_meanwhile = SqliteJournal(path, SteppedClock(1000.0 + 3600.0))
+    paused_meanwhile = FileJournal(path, SteppedClock(1000.0 + 3600.0))
     run(paused_meanwhile.close())
 
-    journal = SqliteJournal(path, SteppedClock(3.0, "boot 1"))
+    journal = FileJournal(path, SteppedClock(3.0, "boot 1"))
     lane = Lane(journal, Pace(INTERVAL), batch_size=3)
     run(journal.close())
 

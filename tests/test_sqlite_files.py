@@ -1,4 +1,4 @@
-"""SqliteJournal: files that are refused, in use or damaged."""
+"""FileJournal: files that are refused, in use or damaged."""
 
 import asyncio
 import gc
@@ -16,20 +16,19 @@ from hypothesis import strategies as st
 
 from sluice.events import Finished, Held, Outcome, Started
 from sluice.journal import JournalRefusedError
-from sluice.journal.sqlite import SqliteJournal
 from sluice.lane import Lane
 from sluice.pace import Pace
-from tests.sqlite import INTERVAL, Run, SteppedClock, accepted, saved_ids
+from tests.sqlite import INTERVAL, FileJournal, Run, SteppedClock, accepted, saved_ids
 from tests.virtual import EPOCH
 
 
 def ours(path: Path, run: Run) -> None:
     """Make a sound file with an ingestion whose IDs take several pages."""
-    journal = SqliteJournal(path, SteppedClock())
+    journal = FileJournal(path, SteppedClock())
     job = accepted(0, 3000)
     done = tuple(Outcome(position, 1, data=b'"done"') for position in range(3))
     start, finish = Started(job.ingestion_id, (0, 1, 2), 1000.0), Finished(job.ingestion_id, done, 1001.0, EPOCH)
-    run(journal.append([job, start, finish, Held(1021.0, "answered 429"), accepted(1)], lambda event: None))
+    run(journal.append([job, start, finish, Held(1021.0, "answered 429"), accepted(1)]))
     run(journal.close())
 
 
@@ -73,7 +72,7 @@ FOREIGN = "is the database of something else; name another file"
         (replaced(execute("CREATE TABLE theirs (x); INSERT INTO theirs VALUES (1)")), FOREIGN),
         (replaced(execute("PRAGMA journal_mode = WAL; CREATE TABLE theirs (x)")), FOREIGN),
         (execute("PRAGMA application_id = 1"), FOREIGN),
-        (execute("PRAGMA user_version = 99"), "was written by a newer Sluice (schema 99, this one knows 1)"),
+        (execute("PRAGMA user_version = 99"), "was written by a newer Sluice (schema 99, this one knows 2)"),
         (overwrite(b"nothing that SQLite wrote" * 100), "is damaged: file is not a database"),
         (overwrite(b"SQLite format 3\0"), "is damaged: file is not a database"),
         (cut(0.0001), "is damaged: file is not a database"),
@@ -93,7 +92,7 @@ def test_file_that_cannot_be_used_is_refused_by_name_and_left_as_it_is(
     before = path.read_bytes()
 
     with pytest.raises(JournalRefusedError) as refusal:
-        SqliteJournal(path, SteppedClock(origin="another boot"))
+        FileJournal(path, SteppedClock(origin="another boot"))
     complaint = str(refusal.value)
     del refusal
     gc.collect()
@@ -105,12 +104,12 @@ def test_file_that_cannot_be_used_is_refused_by_name_and_left_as_it_is(
 
 def test_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(JournalRefusedError, match="is a folder"):
-        SqliteJournal(tmp_path, SteppedClock())
+        FileJournal(tmp_path, SteppedClock())
 
 
 def test_missing_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(JournalRefusedError, match="cannot be opened: is its folder there"):
-        SqliteJournal(tmp_path / "missing" / "sluice.db", SteppedClock())
+        FileJournal(tmp_path / "missing" / "sluice.db", SteppedClock())
 
 
 def test_empty_file_is_taken(path: Path, run: Run) -> None:
@@ -124,8 +123,8 @@ OPEN = """
 import sys
 from pathlib import Path
 from sluice.clock import SystemClock
-from sluice.journal.sqlite import SqliteJournal
-SqliteJournal(Path(sys.argv[1]), SystemClock())
+from sluice.journal.sqlite import SqliteFile
+SqliteFile(Path(sys.argv[1]), SystemClock())
 """
 
 
@@ -136,10 +135,10 @@ def open_elsewhere(path: Path) -> str:
 
 
 def test_file_in_use_is_refused_to_other_processes(path: Path, clock: SteppedClock, run: Run) -> None:
-    journal = SqliteJournal(path, clock)
+    journal = FileJournal(path, clock)
 
     meanwhile = open_elsewhere(path)
-    run(journal.append([accepted(0)], lambda event: None))
+    run(journal.append([accepted(0)]))
     run(journal.close())
     afterwards = open_elsewhere(path)
 
@@ -148,10 +147,10 @@ def test_file_in_use_is_refused_to_other_processes(path: Path, clock: SteppedClo
 
 
 def test_file_in_use_is_refused_to_the_same_process_and_stays_locked(path: Path, clock: SteppedClock, run: Run) -> None:
-    journal = SqliteJournal(path, clock)
+    journal = FileJournal(path, clock)
 
     with pytest.raises(JournalRefusedError, match="in use by another process"):
-        SqliteJournal(path, clock)
+        FileJournal(path, clock)
 
     assert open_elsewhere(path).endswith("is in use by another process\n")
     run(journal.close())
@@ -180,7 +179,7 @@ def accepted_in(content: bytes) -> list[tuple[str, Sequence[int]]]:
     with TemporaryDirectory() as folder, asyncio.Runner() as runner:
         path = Path(folder) / "sluice.db"
         path.write_bytes(content)
-        journal = SqliteJournal(path, SteppedClock())
+        journal = FileJournal(path, SteppedClock())
         lane = Lane(journal, Pace(INTERVAL), batch_size=3)
         runner.run(journal.close())
         return [(ingestion_id, job.ids) for ingestion_id, job in lane.ingestions.items()]

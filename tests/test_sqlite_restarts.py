@@ -1,4 +1,4 @@
-"""SqliteJournal: whatever happened, a lane comes back from its file as it was."""
+"""FileJournal: whatever happened, a lane comes back from its file as it was."""
 
 import asyncio
 from collections.abc import Sequence
@@ -10,16 +10,14 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from sluice import control
-from sluice.events import Event, Expired, Finished, Held, Idempotency, KeysExpired, Outcome, Started
-from sluice.ingestion import Ingestion
-from sluice.journal.sqlite import SqliteJournal
-from sluice.journal.tables import INTERRUPTED
+from sluice.events import Event, Expired, Finished, Held, Idempotency, Interrupted, KeysExpired, Outcome, Started
+from sluice.ingestion import INTERRUPTED, Ingestion
 from sluice.lane import Lane
 from sluice.models import Priority
 from sluice.pace import START_BUDGET, Pace
 from sluice.retry import RetryPolicy
 from sluice.upstream import Answer, UpstreamError, UpstreamUnavailable
-from tests.sqlite import INTERVAL, SteppedClock, crash
+from tests.sqlite import INTERVAL, FileJournal, SteppedClock, crash
 
 DISTANT = 1e12
 ANSWERS: dict[str, Answer] = {
@@ -89,7 +87,7 @@ class Restarts(RuleBasedStateMachine):
         self.open()
 
     def open(self) -> None:
-        self.journal = SqliteJournal(self.path, self.clock)
+        self.journal = FileJournal(self.path, self.clock)
         self.lane = Lane(self.journal, Pace(INTERVAL), self.batch_size)
 
     @property
@@ -136,6 +134,15 @@ class Restarts(RuleBasedStateMachine):
                 self.results[ingestion_id][position] = (attempts, data, error, self.clock.time())
             else:
                 self.dues[ingestion_id, position] = retry_at
+
+    @precondition(lambda self: self.lane.running is not None)
+    @rule()
+    def interrupt(self) -> None:
+        assert self.lane.running
+        ingestion_id, positions, _ = self.lane.running
+        self.record(Interrupted(self.clock.at))
+        self.recorded = self.clock.at
+        self.dues |= {(ingestion_id, position): self.clock.at for position in positions}
 
     @precondition(lambda self: self.lane.running is None)
     @rule(slots=st.lists(st.tuples(EIGHTHS, st.lists(st.sampled_from([*ANSWERS]), min_size=3, max_size=3)), max_size=6))
@@ -217,7 +224,7 @@ class Restarts(RuleBasedStateMachine):
         self.dues = {each: due + shift for each, due in self.dues.items()}
         self.recorded += shift
         held_until = before.held and before.held.until + shift
-        next_seq = before._next_seq
+        next_seq = before.sequencer.upcoming
         expected = view(before)
 
         self.open()
@@ -232,7 +239,7 @@ class Restarts(RuleBasedStateMachine):
         assert actual == expected
         assert dues == {each: max(self.dues[each], self.clock.at) for each in dues}
         assert (self.lane.held and self.lane.held.until) == held_until
-        assert self.lane._next_seq <= next_seq
+        assert self.lane.sequencer.upcoming <= next_seq
         if self.last_start is not None:
             self.last_start += shift
             assert ready_at == self.last_start + START_BUDGET + INTERVAL

@@ -3,14 +3,15 @@
 from fastapi import APIRouter
 from starlette.routing import BaseRoute
 
-from sluice.api import ingest, ingestions, queue
-from sluice.clock import Clock
+from sluice.api import health, ingest, ingestions, queue
+from sluice.service import Service
 from sluice.settings import Settings
 
 
-def routes(settings: Settings, clock: Clock) -> list[BaseRoute]:
-    """Return the service's routes; each request finds its `lane` in the lifespan's state."""
+def routes(settings: Settings, service: Service) -> list[BaseRoute]:
+    """Return the service's routes; each request finds the `lanes` in the lifespan's state."""
     router = APIRouter()
     for part in (ingest, ingestions, queue):
-        part.add_routes(router, settings, clock)
+        part.add_routes(router, settings, service.clock)
+    health.add_routes(router, service)
     return router.routes

@@ -42,6 +42,7 @@ class Description:
         counts = ingestion.batch_counts()
         return IngestionResponse(
             ingestion_id=ingestion.ingestion_id,
+            lane=self._lane.name,
             status=ingestion.status,
             priority=NAMES[ingestion.priority],
             created_time=utc(ingestion.created_time),
@@ -72,6 +73,7 @@ class Description:
         held, paused = lane.held, lane.paused
         next_start = lane.next_start(self._now)
         return QueueResponse(
+            lane=lane.name,
             waiting={NAMES[priority]: lane.waiting(priority) for priority in Priority},
             retrying=len(lane.backlog.delayed),
             running=self._running(),

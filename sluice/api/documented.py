@@ -55,6 +55,13 @@ LIMIT_PROBLEM: Responses = {
         [FieldProblem(field="limit", detail="Input should be less than or equal to 1000")],
     )
 }
+LANE_PROBLEM: Responses = {
+    422: documented(
+        HTTPStatus.UNPROCESSABLE_ENTITY,
+        "lane: There is no such lane; there are: default, maps",
+        [FieldProblem(field="lane", detail="There is no such lane; there are: default, maps")],
+    )
+}
 FOLLOW_PROBLEM: Responses = {
     422: documented(
         HTTPStatus.UNPROCESSABLE_ENTITY,

@@ -17,17 +17,22 @@ from sluice.api.documented import (
     not_allowed,
     request_body,
 )
-from sluice.api.route import JSON, BodyRoute, lane_of
+from sluice.api.route import JSON, BodyRoute, lane_of, lanes_of
 from sluice.clock import Clock
 from sluice.events import Idempotency
+from sluice.journal import KeyTakenError, SavedKey
 from sluice.lane import Lane
-from sluice.models import Priority
+from sluice.lanes import Lanes
+from sluice.models import DEFAULT_LANE, Priority
 from sluice.problem import ProblemError
 from sluice.schemas import IngestRequest, IngestResponse, ingest_request
 from sluice.settings import Settings
 
 BAD_KEY = f"Send an Idempotency-Key of 1 to {LONGEST_KEY} visible ASCII characters, in double quotes or without."
-OTHER_BODY = "This Idempotency-Key was used with other IDs or another priority; use a new one for a new submission."
+OTHER_BODY = (
+    "This Idempotency-Key was used with other IDs, another priority or another lane; "
+    "use a new one for a new submission."
+)
 IN_FLIGHT = "The submission with this Idempotency-Key is being accepted right now; ask again for its answer."
 
 
@@ -42,25 +47,33 @@ def add_routes(router: APIRouter, settings: Settings, clock: Clock) -> None:
         priority, then arrival.
         """
         wanted = await read_json(request, model, settings.max_body_bytes)
-        lane = lane_of(request)
+        lanes = lanes_of(request)
+        lane = lane_of(request, wanted.lane)
         if (key := header(request, b"idempotency-key")) is not None:
-            return await accept_once(lane, Idempotency(_parse(key), _digest(wanted)), wanted)
+            return await accept_once(lanes, lane, Idempotency(_parse(key), _digest(wanted)), wanted)
         accepted = lane.accept(wanted.ids, Priority[wanted.priority], clock.time())
         await lane.record(accepted)
         return _answer(accepted.ingestion_id)
 
-    async def accept_once(lane: Lane, idempotency: Idempotency, wanted: IngestRequest) -> Response:
-        saved = lane.keys.get(idempotency.key)
-        if saved and clock.time() < saved.created_time + settings.idempotency_ttl:
-            if saved.idempotency != idempotency:
-                raise ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, OTHER_BODY)
-            return _answer(saved.ingestion_id, is_replayed=True)
-        if idempotency.key in lane.keys_in_flight:
+    def used_before(lanes: Lanes, key: str) -> SavedKey | None:
+        saved = lanes.key(key)
+        return saved if saved and clock.time() < saved.created_time + settings.idempotency_ttl else None
+
+    async def accept_once(lanes: Lanes, lane: Lane, idempotency: Idempotency, wanted: IngestRequest) -> Response:
+        if saved := used_before(lanes, idempotency.key):
+            return _replay(saved, idempotency)
+        if lanes.is_key_in_flight(idempotency.key):
             raise ProblemError(HTTPStatus.CONFLICT, IN_FLIGHT)
         lane.keys_in_flight.add(idempotency.key)
         accepted = lane.accept(wanted.ids, Priority[wanted.priority], clock.time(), idempotency)
         try:
             await lane.record(accepted)
+        except KeyTakenError:
+            lane.keys_in_flight.discard(idempotency.key)
+            await lanes.catch_up()
+            if saved := used_before(lanes, idempotency.key):
+                return _replay(saved, idempotency)
+            raise ProblemError(HTTPStatus.CONFLICT, IN_FLIGHT) from None
         except Exception:
             lane.keys_in_flight.discard(idempotency.key)
             raise
@@ -76,6 +89,12 @@ def add_routes(router: APIRouter, settings: Settings, clock: Clock) -> None:
         openapi_extra={**request_body(model.model_json_schema()), "parameters": [KEY_PARAMETER]},
         route_class_override=BodyRoute,
     )
+
+
+def _replay(saved: SavedKey, idempotency: Idempotency) -> Response:
+    if saved.idempotency != idempotency:
+        raise ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, OTHER_BODY)
+    return _answer(saved.ingestion_id, is_replayed=True)
 
 
 def _answer(ingestion_id: str, *, is_replayed: bool = False) -> Response:
@@ -100,4 +119,5 @@ def _parse(header: str) -> str:
 
 def _digest(wanted: IngestRequest) -> bytes:
     """Return what tells one submission from another; how its JSON is laid out does not matter."""
-    return sha256(wanted.priority.encode() + array("I", wanted.ids).tobytes()).digest()
+    lane = "" if wanted.lane == DEFAULT_LANE else f"{wanted.lane} "
+    return sha256(f"{lane}{wanted.priority}".encode() + array("I", wanted.ids).tobytes()).digest()

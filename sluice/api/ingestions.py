@@ -23,7 +23,7 @@ from sluice.api.documented import (
     request_body,
 )
 from sluice.api.results import lines
-from sluice.api.route import JSON, IngestionId, find, lane_of
+from sluice.api.route import JSON, IngestionId, LaneName, find, lane_of, lanes_of, still
 from sluice.clock import Clock
 from sluice.ingestion import Ingestion
 from sluice.lane import Lane
@@ -53,8 +53,7 @@ def add_routes(router: APIRouter, settings: Settings, clock: Clock) -> None:
         limit: Annotated[int, Query(ge=1, le=PAGE, description="How many batches to show, at most.")] = PAGE,
     ) -> Response:
         """Tell how far an ingestion has come, every batch of it, and when the rest will run."""
-        lane = lane_of(request)
-        ingestion = find(lane, ingestion_id)
+        lane, ingestion = await find(request, ingestion_id)
         end = offset + limit
         description = Description(lane, clock).status(ingestion, range(ingestion.total)[offset:end])
         link = f'</status/{ingestion_id}?offset={end}&limit={limit}>; rel="next"'
@@ -73,6 +72,7 @@ def add_routes(router: APIRouter, settings: Settings, clock: Clock) -> None:
             **NOT_FOUND,
             **not_allowed("POST", "/results/1"),
             **FOLLOW_PROBLEM,
+            **NOT_RECORDED,
         },
     )
     async def results(
@@ -81,8 +81,10 @@ def add_routes(router: APIRouter, settings: Settings, clock: Clock) -> None:
         follow: Annotated[bool, Query(description="Keep going until the ingestion is completed.")] = False,
     ) -> StreamingResponse:
         """Stream a JSON line per finished ID, in the order of the batches: its answer, or why it failed."""
-        lane = lane_of(request)
-        return StreamingResponse(lines(lane, find(lane, ingestion_id), follow=follow), media_type=NDJSON)
+        lane, ingestion = await find(request, ingestion_id)
+        # Once the answer has begun it cannot become a 503 any more.
+        await lane.journal.results(ingestion.ingestion_id, 0, 0)
+        return StreamingResponse(lines(lane, ingestion, follow=follow), media_type=NDJSON)
 
     @router.get(
         "/ingestions",
@@ -90,31 +92,30 @@ def add_routes(router: APIRouter, settings: Settings, clock: Clock) -> None:
         response_model=ListResponse,
         responses={**LINK, **not_allowed("POST", "/ingestions"), **LIMIT_PROBLEM},
     )
-    async def list_ingestions(
+    async def list_ingestions(  # noqa: PLR0913, PLR0917 - they are query parameters
         request: Request,
         status: Annotated[IngestionStatus | None, Query(description="Only those with this status.")] = None,
         priority: Annotated[PriorityName | None, Query(description="Only those with this priority.")] = None,
+        lane: LaneName | None = None,
         cursor: Annotated[int | None, Query(ge=0, description="`next_cursor` of the page before.")] = None,
         limit: Annotated[int, Query(ge=1, le=PAGE, description="How many to show, at most.")] = LIST_PAGE,
     ) -> Response:
         """List ingestions, newest first. A page can have fewer than `limit` and still not be the last one."""
-        lane = lane_of(request)
-        shown: list[Ingestion] = []
+        lanes = lanes_of(request)
+        shown: list[tuple[Lane, Ingestion]] = []
         looks, reached = 0, None
-        for seq in lane.by_seq.irange(maximum=cursor, inclusive=(True, False), reverse=True):
+        for owner, ingestion in lanes.newest(lanes if lane is None else [lane_of(request, lane).name], cursor):
             if len(shown) == limit or looks == LIST_LOOKS:
                 break
-            looks, reached = looks + 1, seq
-            ingestion = lane.by_seq[seq]
+            looks, reached = looks + 1, ingestion.seq
             if status in (None, ingestion.status) and priority in (None, ingestion.priority.name):
-                shown.append(ingestion)
+                shown.append((owner, ingestion))
         else:
             reached = None
-        description = Description(lane, clock)
         next_cursor = None if reached is None else str(reached)
         described = []
-        for ingestion in shown:
-            described.append(description.ingestion(ingestion))
+        for owner, ingestion in shown:
+            described.append(Description(owner, clock).ingestion(ingestion))
             await asyncio.sleep(0)  # with much to be tried again a forecast takes a while: others go in between
         answer = ListResponse(ingestions=described, next_cursor=next_cursor)
         url = request.url.include_query_params(cursor=next_cursor)
@@ -131,9 +132,9 @@ def add_routes(router: APIRouter, settings: Settings, clock: Clock) -> None:
     )
     async def cancel(request: Request, ingestion_id: IngestionId) -> Response:
         """Cancel the batches that have not started, and give up further attempts; a running batch finishes."""
-        lane = lane_of(request)
-        await lane.decide(lambda: control.cancel(find(lane, ingestion_id), clock.time()))
-        return describe(lane, ingestion_id)
+        lane, ingestion = await find(request, ingestion_id)
+        await lane.decide(lambda: control.cancel(still(lane, ingestion), clock.time()))
+        return describe(lane, ingestion)
 
     @router.patch(
         "/ingestions/{ingestion_id}",
@@ -150,10 +151,10 @@ def add_routes(router: APIRouter, settings: Settings, clock: Clock) -> None:
     )
     async def reprioritise(request: Request, ingestion_id: IngestionId) -> Response:
         """Give an ingestion another priority. It keeps its `created_time`, and takes its rightful place."""
-        lane = lane_of(request)
         wanted = await read_json(request, PatchRequest, settings.max_body_bytes)
-        await lane.decide(lambda: control.reprioritise(find(lane, ingestion_id), Priority[wanted.priority]))
-        return describe(lane, ingestion_id)
+        lane, ingestion = await find(request, ingestion_id)
+        await lane.decide(lambda: control.reprioritise(still(lane, ingestion), Priority[wanted.priority]))
+        return describe(lane, ingestion)
 
     @router.post(
         "/ingestions/{ingestion_id}/retry",
@@ -168,10 +169,10 @@ def add_routes(router: APIRouter, settings: Settings, clock: Clock) -> None:
     )
     async def retry(request: Request, ingestion_id: IngestionId) -> Response:
         """Give every failed ID of an ingestion a fresh set of attempts, in the ingestion's own place in the order."""
-        lane = lane_of(request)
-        await lane.decide(lambda: control.revive(find(lane, ingestion_id)))
-        return describe(lane, ingestion_id)
+        lane, ingestion = await find(request, ingestion_id)
+        await lane.decide(lambda: control.revive(still(lane, ingestion)))
+        return describe(lane, ingestion)
 
-    def describe(lane: Lane, ingestion_id: str) -> Response:
-        description = Description(lane, clock).ingestion(find(lane, ingestion_id))
+    def describe(lane: Lane, ingestion: Ingestion) -> Response:
+        description = Description(lane, clock).ingestion(still(lane, ingestion))
         return Response(description.model_dump_json(), media_type=JSON)

@@ -5,9 +5,11 @@ from fastapi import APIRouter, Request, Response
 from sluice import control
 from sluice.api.body import read_json
 from sluice.api.describe import Description
-from sluice.api.documented import BODY_PROBLEMS, NOT_RECORDED, not_allowed, request_body
-from sluice.api.route import JSON, lane_of
+from sluice.api.documented import BODY_PROBLEMS, LANE_PROBLEM, NOT_RECORDED, not_allowed, request_body
+from sluice.api.route import JSON, LaneName, lane_of
 from sluice.clock import Clock
+from sluice.lane import Lane
+from sluice.models import DEFAULT_LANE
 from sluice.schemas import PauseRequest, QueueResponse
 from sluice.settings import Settings
 
@@ -15,18 +17,18 @@ from sluice.settings import Settings
 def add_routes(router: APIRouter, settings: Settings, clock: Clock) -> None:
     """Add `/queue`."""
 
-    def describe(request: Request) -> Response:
-        return Response(Description(lane_of(request), clock).queue().model_dump_json(), media_type=JSON)
+    def describe(lane: Lane) -> Response:
+        return Response(Description(lane, clock).queue().model_dump_json(), media_type=JSON)
 
     @router.get(
         "/queue",
         summary="Look at the queue",
         response_model=QueueResponse,
-        responses=not_allowed("POST", "/queue"),
+        responses={**not_allowed("POST", "/queue"), **LANE_PROBLEM},
     )
-    async def queue(request: Request) -> Response:
+    async def queue(request: Request, lane: LaneName = DEFAULT_LANE) -> Response:
         """Tell what waits by priority, what runs, when the next batch starts, and what stands in the way."""
-        return describe(request)
+        return describe(lane_of(request, lane))
 
     @router.post(
         "/queue/pause",
@@ -35,22 +37,22 @@ def add_routes(router: APIRouter, settings: Settings, clock: Clock) -> None:
         responses={**not_allowed("GET", "/queue/pause"), **BODY_PROBLEMS, **NOT_RECORDED},
         openapi_extra=request_body(PauseRequest.model_json_schema(), required=False),
     )
-    async def pause(request: Request) -> Response:
+    async def pause(request: Request, lane: LaneName = DEFAULT_LANE) -> Response:
         """Start no batch until `POST /queue/resume`; a running one finishes. A reason may be given."""
         has_body = request.headers.get("content-length", "0") != "0" or "transfer-encoding" in request.headers
         wanted = await read_json(request, PauseRequest, settings.max_body_bytes) if has_body else PauseRequest()
-        lane = lane_of(request)
-        await lane.decide(lambda: control.pause(lane, clock.time(), wanted.reason))
-        return describe(request)
+        chosen = lane_of(request, lane)
+        await chosen.decide(lambda: control.pause(chosen, clock.time(), wanted.reason))
+        return describe(chosen)
 
     @router.post(
         "/queue/resume",
         summary="Start batches again",
         response_model=QueueResponse,
-        responses={**not_allowed("GET", "/queue/resume"), **NOT_RECORDED},
+        responses={**not_allowed("GET", "/queue/resume"), **LANE_PROBLEM, **NOT_RECORDED},
     )
-    async def resume(request: Request) -> Response:
+    async def resume(request: Request, lane: LaneName = DEFAULT_LANE) -> Response:
         """Start batches again after `POST /queue/pause`."""
-        lane = lane_of(request)
-        await lane.decide(lambda: control.resume(lane))
-        return describe(request)
+        chosen = lane_of(request, lane)
+        await chosen.decide(lambda: control.resume(chosen))
+        return describe(chosen)

@@ -1,14 +1,17 @@
 """What the upstream answered, as a stream of lines."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 
 from pydantic_core import to_json
 
 from sluice.api.describe import utc
 from sluice.ingestion import Ingestion
-from sluice.journal import Result
+from sluice.journal import JournalError, Result
 from sluice.lane import Lane
+
+logger = logging.getLogger(__name__)
 
 WINDOW = 1000  # IDs
 
@@ -17,17 +20,23 @@ async def lines(lane: Lane, ingestion: Ingestion, *, follow: bool) -> AsyncItera
     """Yield a JSON line per finished ID, in the order of the IDs, some at a time.
 
     With `follow`, wait for each until the ingestion is done (or expired, or the
-    server stops); what is cancelled has no line.
+    server stops); what is cancelled has no line. Ends early if the journal cannot be
+    read any more.
     """
     position = 0
     while True:
         progress = lane.progress
+        ingestion = lane.ingestions.get(ingestion.ingestion_id, ingestion)
         limit = min(position + WINDOW, ingestion.started * ingestion.batch_size, len(ingestion.ids))
         end = limit
         if follow:
             end = next((each for each in range(position, limit) if not ingestion.has_ended(each)), limit)
         if end > position:
-            results = await lane.journal.results(ingestion.ingestion_id, position, end)
+            try:
+                results = await lane.journal.results(ingestion.ingestion_id, position, end)
+            except JournalError as error:
+                logger.warning("the results of %s end early: %s", ingestion.ingestion_id, error)
+                return
             if results:
                 yield b"".join(_line(ingestion, result) for result in results)
             position = results[-1].position + 1 if results else end

@@ -1,21 +1,25 @@
 """What the routes share: how the lane and an ingestion are found, how a fast route is served."""
 
+import re
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Annotated, Any
 
-from fastapi import Path, Request, Response
+from fastapi import Path, Query, Request, Response
 from fastapi.routing import APIRoute
 from starlette.types import Receive, Scope, Send
 
 from sluice.ingestion import Ingestion
 from sluice.lane import Lane
-from sluice.problem import ProblemError
+from sluice.lanes import Lanes
+from sluice.problem import FieldProblem, ProblemError
 from sluice.schemas import INGESTION_ID_EXAMPLE
 
 UNKNOWN = "No ingestion with this id is known: unknown or expired."
+LaneName = Annotated[str, Query(description="The lane.")]
 IngestionId = Annotated[str, Path(examples=[INGESTION_ID_EXAMPLE])]
 JSON = "application/json"
+CANONICAL = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 class BodyRoute(APIRoute):
@@ -35,14 +39,30 @@ class BodyRoute(APIRoute):
         self.app = serve
 
 
-def lane_of(request: Request) -> Lane:
-    """Return the lane that the lifespan made."""
-    lane: Lane = request.scope["state"]["lane"]
-    return lane
+def lanes_of(request: Request) -> Lanes:
+    """Return the lanes that the lifespan made."""
+    lanes: Lanes = request.scope["state"]["lanes"]
+    return lanes
 
 
-def find(lane: Lane, ingestion_id: str) -> Ingestion:
-    """Return the ingestion with this id; raise a 404 if there is none or it is no id."""
-    if ingestion := lane.ingestions.get(ingestion_id.lower()):
-        return ingestion
+def lane_of(request: Request, name: str) -> Lane:
+    """Return the lane with this name; raise a 422 if there is none."""
+    lanes = lanes_of(request)
+    if lane := lanes.get(name):
+        return lane
+    problem = FieldProblem(field="lane", detail=f"There is no such lane; there are: {', '.join(lanes)}")
+    raise ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, f"lane: {problem.detail}", [problem])
+
+
+async def find(request: Request, ingestion_id: str) -> tuple[Lane, Ingestion]:
+    """Return the ingestion with this id and its lane; raise a 404 if there is none or it is no id."""
+    if CANONICAL.fullmatch(wanted := ingestion_id.lower()) and (found := await lanes_of(request).find(wanted)):
+        return found
+    raise ProblemError(HTTPStatus.NOT_FOUND, UNKNOWN)
+
+
+def still(lane: Lane, ingestion: Ingestion) -> Ingestion:
+    """Return an ingestion as it is now; raise a 404 if it has expired since it was found."""
+    if current := lane.ingestions.get(ingestion.ingestion_id):
+        return current
     raise ProblemError(HTTPStatus.NOT_FOUND, UNKNOWN)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, Protocol, TypeVar
 
-from sluice.events import Accepted, Event, Held, Idempotency, Paused
+from sluice.events import Accepted, Event, Held, Idempotency, Paused, Started
 from sluice.ingestion import Trouble
 
 PAGE_BYTES = 256 * 1024
@@ -13,6 +13,22 @@ T = TypeVar("T")
 
 class JournalError(Exception):
     """The journal cannot remember anything now; nothing was changed. The text says why."""
+
+
+class KeyTakenError(JournalError):
+    """Another process accepted a submission with this idempotency key; `catch_up` tells of it."""
+
+
+class LeaseLostError(Exception):
+    """Another process runs the lane now: this one may start no batch of it, and end none."""
+
+
+class EarlyError(Exception):
+    """The journal's clock says that a start would come `seconds` too early; nothing was changed."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"{seconds:g} s too early")
+        self.seconds = seconds
 
 
 class JournalRefusedError(JournalError):
@@ -58,28 +74,47 @@ class SavedKey(NamedTuple):
 
 
 class Saved(NamedTuple):
-    """A lane to start from. Ingestions come in the order of `seq`, keys in that of `created_time`."""
+    """A lane to start from. Ingestions come in the order of `seq`, keys in that of `created_time`.
+
+    `running` is what another process runs; what this one ran is among what waits.
+    """
 
     ingestions: Iterable[SavedIngestion] = ()
     keys: Iterable[SavedKey] = ()
     last_start: float | None = None
+    running: Started | None = None
     held: Held | None = None
     paused: Paused | None = None
     next_seq: int = 0
 
 
 class Journal(Protocol):
-    """What a lane asks of the place that remembers its events."""
+    """What a lane asks of the place that remembers its events, and that other processes may share."""
+
+    def attach(self, apply: Callable[[Event], None], restore: Callable[[Saved], None]) -> None:
+        """Take what applies an event to the state, and what goes on from a saved state instead; before all else."""
 
     def replay(self) -> Saved:
         """Return the state to start from, in terms of this process's clocks."""
 
-    async def append(self, events: Sequence[Event], apply: Callable[[Event], None]) -> None:
+    async def append(self, events: Sequence[Event]) -> None:
         """Make the events durable, all or none, then apply each; in order with other appends.
 
-        They are applied even if the caller was cancelled meanwhile. Raises
-        `JournalError` if they cannot be made durable.
+        They are applied even if the caller was cancelled meanwhile. What is accepted
+        comes this way, with nothing else beside it, and may get its `seq` and
+        `created_time` here. Raises `JournalError` if they cannot
+        be made durable, `KeyTakenError` where an idempotency key is another's.
         """
+
+    async def decide(self, propose: Callable[[], Sequence[Event]]) -> None:
+        """Append what `propose` makes of the state, with nothing appended between its look and that.
+
+        Raises what `propose` or `append` does; `LeaseLostError` or `EarlyError` for a
+        start or an end that is not this process's to decide, or not yet.
+        """
+
+    async def catch_up(self) -> None:
+        """Return when everything has been applied that anyone appended before; raise `JournalError` if impossible."""
 
     async def results(self, ingestion_id: str, start: int, end: int) -> list[Result]:
         """Return results of the positions from `start` to before `end`, in order: the first `PAGE_BYTES` or so.

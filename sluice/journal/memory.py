@@ -14,12 +14,17 @@ class MemoryJournal:
     def __init__(self) -> None:
         self._results: dict[str, dict[int, Result]] = {}
         self._expired: list[dict[int, Result]] = []
+        self._apply: Callable[[Event], None]
+
+    def attach(self, apply: Callable[[Event], None], restore: Callable[[Saved], None]) -> None:
+        """Take what applies an event to the state; nothing is ever restored."""
+        self._apply = apply
 
     def replay(self) -> Saved:
         """Return an empty lane."""
         return Saved()
 
-    async def append(self, events: Sequence[Event], apply: Callable[[Event], None]) -> None:
+    async def append(self, events: Sequence[Event]) -> None:
         """Keep the results, apply the events, and return at once."""
         for event in events:
             match event:
@@ -34,7 +39,14 @@ class MemoryJournal:
                     }
                 case Expired():
                     self._expired.append(self._results.pop(event.ingestion_id, {}))
-            apply(event)
+            self._apply(event)
+
+    async def decide(self, propose: Callable[[], Sequence[Event]]) -> None:
+        """Append what `propose` makes of the state."""
+        await self.append(propose())
+
+    async def catch_up(self) -> None:
+        """Return at once: nobody else appends."""
 
     async def results(self, ingestion_id: str, start: int, end: int) -> list[Result]:
         """Return results of the positions from `start` to before `end`, in order: the first `PAGE_BYTES` or so."""

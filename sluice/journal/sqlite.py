@@ -6,12 +6,12 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from sluice.clock import Clock
 from sluice.events import Event
-from sluice.journal import JournalError, JournalRefusedError, Result, Saved, schema
-from sluice.journal.tables import AcceptedRow, Tables
+from sluice.journal import JournalError, JournalRefusedError, Result, Saved, sqlite_schema
+from sluice.journal.sqlite_tables import AcceptedRow, Tables
 
 PRIMARY = 0xFF  # of an extended error code, https://www.sqlite.org/rescode.html
 WAL_BYTES = 64 * 1024 * 1024
@@ -19,8 +19,8 @@ WAL_BYTES = 64 * 1024 * 1024
 T = TypeVar("T")
 
 
-class SqliteJournal:
-    """Keeps a lane's state in a file, up to date with every event.
+class SqliteFile:
+    """Keeps the state of lanes in a file, up to date with every event.
 
     WAL mode and `synchronous=FULL`: what was appended survives a power cut. The
     file is locked for as long as it is open. Monotonic times are stored as they
@@ -32,7 +32,7 @@ class SqliteJournal:
     def __init__(self, path: Path, clock: Clock) -> None:
         """Open and lock the file, making it if need be; raise `JournalRefusedError` if it cannot be used."""
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="journal")
-        self._appends: list[tuple[Sequence[Event], Callable[[Event], None], asyncio.Future[None]]] = []
+        self._appends: list[_Append] = []
         self._writer: asyncio.Task[None] | None = None
         try:
             stamp = _stamp(path)
@@ -43,17 +43,17 @@ class SqliteJournal:
             self._database.execute("COMMIT")  # the lock stays
             if accepted is not None and _stamp(path) != stamp:
                 raise JournalRefusedError("is in use by another process")
-            schema.migrate(self._database)
+            sqlite_schema.migrate(self._database)
             (mode,) = self._database.execute("PRAGMA journal_mode = WAL").fetchone()
             if mode != "wal":
                 raise JournalRefusedError("cannot be kept in WAL mode: is it on a disk of this machine?")
             self._database.execute("PRAGMA synchronous = FULL")
             self._database.execute(f"PRAGMA journal_size_limit = {WAL_BYTES}")
-            self._tables = Tables(self._database)
+            self.tables = Tables(self._database)
             self._database.execute("BEGIN EXCLUSIVE")
             if accepted is None:
-                accepted = self._tables.accepted()
-            self._saved = self._tables.load(accepted, clock)
+                accepted = self.tables.accepted()
+            self._saved = self.tables.load(accepted, clock)
             self._database.execute("COMMIT")
         except sqlite3.Error as error:
             raise JournalRefusedError(f"{path} {_reason(error)}") from error
@@ -62,28 +62,32 @@ class SqliteJournal:
         except (ValueError, IndexError) as error:  # text that is none, a priority that does not exist
             raise JournalRefusedError(f"{path} is damaged: {error}") from error
 
-    def replay(self) -> Saved:
-        """Return the state that the file held when it was opened, in terms of this process's clocks."""
-        saved, self._saved = self._saved, Saved()  # not to be kept for as long as the process lives
-        return saved
+    @property
+    def left(self) -> set[str]:
+        """The lanes that the file held when it was opened and that have not been taken up."""
+        return {name for name, saved in self._saved.items() if saved.ingestions}
 
-    async def append(self, events: Sequence[Event], apply: Callable[[Event], None]) -> None:
+    def journal(self, lane: str) -> "SqliteJournal":
+        """Take up a lane."""
+        self.tables.add_lane(lane)
+        return SqliteJournal(self, lane, self._saved.pop(lane, Saved()))
+
+    async def append(self, lane: str, events: Sequence[Event], apply: Callable[[Event], None]) -> None:
         """Commit the events, all or none, then apply each; appends that wait for a commit share the next."""
         if not events:
             return
         done = asyncio.get_running_loop().create_future()
-        self._appends.append((events, apply, done))
+        self._appends.append(_Append(lane, events, apply, done))
         if self._writer is None:
             self._writer = asyncio.create_task(self._write_all(), name="journal")
         await done
 
-    async def results(self, ingestion_id: str, start: int, end: int) -> list[Result]:
-        """Return results of the positions from `start` to before `end`, in order: the first `PAGE_BYTES` or so."""
-        return await self._in_thread(self._tables.results, ingestion_id, start, end)
-
-    async def sweep(self) -> bool:
-        """Remove a little of what expired ingestions left; return whether there is more."""
-        return await self._in_thread(self._tables.sweep)
+    async def in_thread(self, act: Callable[..., T], *arguments: object) -> T:
+        """Do something with the database, in order with everything else; raise `JournalError` if it fails."""
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, act, *arguments)
+        except sqlite3.Error as error:
+            raise JournalError(f"the journal {_reason(error)}") from error
 
     async def close(self) -> None:
         """Finish what was appended and close the file."""
@@ -97,49 +101,84 @@ class SqliteJournal:
             group, self._appends = self._appends, []
             failure: Exception | None = None
             try:
-                await self._in_thread(self._commit, [event for events, _, _ in group for event in events])
+                await self.in_thread(self._commit, [(each.lane, event) for each in group for event in each.events])
             except Exception as error:  # noqa: BLE001 - it is raised where the appends were called; others go on
                 failure = error
             for append in group:
-                self._settle(*append, failure)
+                self._settle(append, failure)
         self._writer = None
 
-    def _settle(
-        self,
-        events: Sequence[Event],
-        apply: Callable[[Event], None],
-        done: asyncio.Future[None],
-        failure: Exception | None,
-    ) -> None:
+    def _settle(self, append: "_Append", failure: Exception | None) -> None:
         """Apply what was committed, and let who waits for it know."""
         try:
-            for event in events if failure is None else ():
-                apply(event)
+            for event in append.events if failure is None else ():
+                append.apply(event)
         except Exception as bug:  # noqa: BLE001 - it is raised where the append was called; others go on
             failure = bug
-        if done.cancelled():
+        if append.done.cancelled():
             return
         if failure is None:
-            done.set_result(None)
+            append.done.set_result(None)
         else:
-            done.set_exception(failure)
+            append.done.set_exception(failure)
 
-    async def _in_thread(self, act: Callable[..., T], *arguments: object) -> T:
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._thread, act, *arguments)
-        except sqlite3.Error as error:
-            raise JournalError(f"the journal {_reason(error)}") from error
-
-    def _commit(self, events: Sequence[Event]) -> None:
+    def _commit(self, events: Sequence[tuple[str, Event]]) -> None:
         self._database.execute("BEGIN IMMEDIATE")
         try:
-            for event in events:
-                self._tables.write(event)
+            for lane, event in events:
+                self.tables.write(lane, event)
             self._database.execute("COMMIT")
         except BaseException:
             if self._database.in_transaction:
                 self._database.execute("ROLLBACK")
             raise
+
+
+class SqliteJournal:
+    """The journal of one lane in a file."""
+
+    def __init__(self, file: SqliteFile, lane: str, saved: Saved) -> None:
+        self._file = file
+        self._lane = lane
+        self._saved = saved
+        self._apply: Callable[[Event], None]
+
+    def attach(self, apply: Callable[[Event], None], restore: Callable[[Saved], None]) -> None:
+        """Take what applies an event to the state; only this process changes it, so nothing is ever restored."""
+        self._apply = apply
+
+    def replay(self) -> Saved:
+        """Return the state that the file held when it was opened, in terms of this process's clocks."""
+        saved, self._saved = self._saved, Saved()  # not to be kept for as long as the process lives
+        return saved
+
+    async def append(self, events: Sequence[Event]) -> None:
+        """Commit the events, all or none, then apply each; appends that wait for a commit share the next."""
+        await self._file.append(self._lane, events, self._apply)
+
+    async def decide(self, propose: Callable[[], Sequence[Event]]) -> None:
+        """Append what `propose` makes of the state: only this process appends, and it decides one thing at a time."""
+        await self._file.append(self._lane, propose(), self._apply)
+
+    async def catch_up(self) -> None:
+        """Return at once: nobody else appends."""
+
+    async def results(self, ingestion_id: str, start: int, end: int) -> list[Result]:
+        """Return results of the positions from `start` to before `end`, in order: the first `PAGE_BYTES` or so."""
+        return await self._file.in_thread(self._file.tables.results, ingestion_id, start, end)
+
+    async def sweep(self) -> bool:
+        """Remove a little of what expired ingestions left, of any lane; return whether there is more."""
+        return await self._file.in_thread(self._file.tables.sweep)
+
+
+class _Append(NamedTuple):
+    """Events of a lane that wait for a commit."""
+
+    lane: str
+    events: Sequence[Event]
+    apply: Callable[[Event], None]
+    done: asyncio.Future[None]
 
 
 def _look(path: Path) -> list[AcceptedRow] | None:
@@ -150,7 +189,7 @@ def _look(path: Path) -> list[AcceptedRow] | None:
     shared_index = Path(f"{path}-shm")
     had_index = shared_index.exists()
     try:
-        if (connection := schema.open_to_read(path)) is None:
+        if (connection := sqlite_schema.open_to_read(path)) is None:
             return None
         with closing(connection):
             return Tables(connection).accepted()

@@ -372,10 +372,13 @@ def answer_10_mb_in_chunks(handler: RecordingHandler) -> None:
         handler.wfile.write(b"2710\r\n%b\r\n" % (b"1" * 10_000))
 
 
+COMPRESSED = gzip.compress(b"1" * 10_000_000)  # made once, for that takes as long as the upstream may on a busy machine
+
+
 def answer_10_mb_compressed(handler: RecordingHandler) -> None:
-    body = gzip.compress(b"1" * 10_000_000)
-    handler.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(body))
-    handler.wfile.write(body)
+    length = len(COMPRESSED)
+    handler.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % length)
+    handler.wfile.write(COMPRESSED)
 
 
 def redirect_to_itself(handler: RecordingHandler) -> None:

@@ -66,13 +66,39 @@ MIGRATIONS = [
     -- Forgotten ingestions that have left rows elsewhere.
     CREATE TABLE expired (seq INTEGER PRIMARY KEY) STRICT;
     """,
+    """
+    -- Several lanes in one file: what is the machine's is kept apart from what is a lane's.
+    CREATE TABLE machine (
+        id INTEGER PRIMARY KEY CHECK (id = 1),
+        origin TEXT NOT NULL,       -- what the monotonic times of this file count from
+        clock REAL NOT NULL         -- the latest monotonic time recorded
+    ) STRICT;
+    INSERT INTO machine SELECT id, origin, clock FROM lane;
+    CREATE TABLE lanes (
+        name TEXT PRIMARY KEY,
+        last_start REAL,
+        running_seq INTEGER,
+        running_positions TEXT,     -- a JSON array
+        held_until REAL,
+        held_reason TEXT,
+        paused_time REAL,
+        paused_reason TEXT
+    ) STRICT;
+    INSERT INTO lanes
+        SELECT 'default', last_start, running_seq, running_positions,
+               held_until, held_reason, paused_time, paused_reason
+        FROM lane;
+    DROP TABLE lane;
+    ALTER TABLE ingestions ADD COLUMN lane TEXT NOT NULL DEFAULT 'default';
+    ALTER TABLE keys ADD COLUMN lane TEXT NOT NULL DEFAULT 'default';
+    """,
 ]
 VERSION = len(MIGRATIONS)
 SCHEMA = "SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY type, name"
 
 
 def open_to_read(path: Path) -> sqlite3.Connection | None:
-    """Open a file of the current schema without touching it; return None if it has to be made or mended first.
+    """Open a file without touching it, as the current schema has it; return None if it must be made or mended first.
 
     Raises `JournalRefusedError` unless it is a sound one of ours, or `sqlite3.Error`
     where SQLite itself can tell what is wrong.
@@ -90,12 +116,18 @@ def open_to_read(path: Path) -> sqlite3.Connection | None:
     connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro{immutable}", uri=True, timeout=0)
     try:
         connection.text_factory = partial(str, errors="replace")
-        if _check_kind(connection) < VERSION:
+        if (version := _check_kind(connection)) == 0:
             connection.close()
             return None
         (verdict,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
         if verdict != "ok":
             raise JournalRefusedError(f"is damaged: {' '.join(verdict.split())}")
+        if version < VERSION:
+            # What it would be is looked at in a copy: a damaged one must not be changed first.
+            with closing(connection) as file:
+                connection = sqlite3.connect(":memory:", isolation_level=None)
+                file.backup(connection)
+            migrate(connection)
         _check_tables(connection)
     except BaseException:
         connection.close()

@@ -16,6 +16,7 @@ from sluice.events import (
     Finished,
     Held,
     Idempotency,
+    Interrupted,
     KeysExpired,
     Outcome,
     Paused,
@@ -24,14 +25,19 @@ from sluice.events import (
     Revived,
     Started,
 )
-from sluice.ingestion import Trouble
+from sluice.ingestion import INTERRUPTED, Trouble
 from sluice.journal import JournalRefusedError, Result, Saved, SavedIngestion, SavedKey, page
-from sluice.models import Priority
+from sluice.models import DEFAULT_LANE, Priority
 
-INTERRUPTED = "interrupted by a restart"
 SWEEP = 1000  # rows, or PAGE_BYTES of them
-# What was accepted, the cursor, `is_cancelled`, `gives_up` and the time of the last change.
-AcceptedRow = tuple[Accepted, int, int, int, float]
+# The lane, what was accepted, the cursor, `is_cancelled`, `gives_up` and the time of the last change.
+AcceptedRow = tuple[str, Accepted, int, int, int, float]
+NOTHING_RUNS = "running_seq = NULL, running_positions = NULL"
+INTERRUPT = (
+    "INSERT INTO waiting SELECT running_seq, value, ?1, 0, ?2 FROM lanes, json_each(running_positions)"
+    " WHERE running_seq IS NOT NULL"
+)
+RETRY = "ON CONFLICT DO UPDATE SET retry_at = excluded.retry_at"
 SEQ = "(SELECT seq FROM ingestions WHERE ingestion_id = ?)"
 
 
@@ -41,7 +47,7 @@ class Tables:
     def __init__(self, database: sqlite3.Connection) -> None:
         self._database = database
 
-    def write(self, event: Event) -> None:
+    def write(self, lane: str, event: Event) -> None:  # noqa: PLR0912 - one case an event
         """Do what an event says."""
         execute = self._database.execute
         match event:
@@ -49,39 +55,46 @@ class Tables:
                 ids = event.ids.tobytes()
                 execute(
                     "INSERT INTO ingestions (seq, ingestion_id, priority, created_time, batch_size, checksum,"
-                    " changed_time) VALUES (?, ?, ?, ?, ?, ?, ?)",
+                    " changed_time, lane) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                     (
                         event.seq,
                         event.ingestion_id,
                         int(event.priority),
                         event.created_time,
                         event.batch_size,
-                        _checksum(event.ingestion_id, event.created_time, event.batch_size, ids),
+                        _checksum(lane, event.ingestion_id, event.created_time, event.batch_size, ids),
                         event.created_time,
+                        lane,
                     ),
                 )
                 execute("INSERT INTO ids VALUES (?, ?)", (event.seq, ids))
                 if event.idempotency:
-                    row = (*event.idempotency, event.ingestion_id, event.created_time)
-                    execute("INSERT OR REPLACE INTO keys VALUES (?, ?, ?, ?)", row)
+                    row = (*event.idempotency, event.ingestion_id, event.created_time, lane)
+                    execute("INSERT OR REPLACE INTO keys VALUES (?, ?, ?, ?, ?)", row)
             case Started():
+                execute("UPDATE machine SET clock = max(clock, ?)", (event.at,))
                 execute(
-                    f"UPDATE lane SET clock = ?, last_start = ?, running_seq = {SEQ}, running_positions = ?",
-                    (event.at, event.at, event.ingestion_id, json.dumps(event.positions)),
+                    f"UPDATE lanes SET last_start = ?, running_seq = {SEQ}, running_positions = ? WHERE name = ?",
+                    (event.at, event.ingestion_id, json.dumps(event.positions), lane),
                 )
                 execute(
                     "UPDATE ingestions SET started = MAX(started, ? / batch_size + 1) WHERE ingestion_id = ?",
                     (event.positions[-1], event.ingestion_id),
                 )
             case Finished():
-                execute("UPDATE lane SET clock = ?, running_seq = NULL, running_positions = NULL", (event.at,))
+                execute("UPDATE machine SET clock = max(clock, ?)", (event.at,))
+                execute(f"UPDATE lanes SET {NOTHING_RUNS} WHERE name = ?", (lane,))
                 self._write_outcomes(event.ingestion_id, event.outcomes, event.time)
+            case Interrupted():
+                execute("UPDATE machine SET clock = max(clock, ?)", (event.at,))
+                execute(INTERRUPT + " AND name = ?3 " + RETRY, (event.at, INTERRUPTED, lane))
+                execute(f"UPDATE lanes SET {NOTHING_RUNS} WHERE name = ?", (lane,))
             case Held():
-                execute("UPDATE lane SET held_until = ?, held_reason = ?", event)
+                execute("UPDATE lanes SET held_until = ?, held_reason = ? WHERE name = ?", (*event, lane))
             case Paused():
-                execute("UPDATE lane SET paused_time = ?, paused_reason = ?", event)
+                execute("UPDATE lanes SET paused_time = ?, paused_reason = ? WHERE name = ?", (*event, lane))
             case Resumed():
-                execute("UPDATE lane SET paused_time = NULL, paused_reason = NULL")
+                execute("UPDATE lanes SET paused_time = NULL, paused_reason = NULL WHERE name = ?", (lane,))
             case Cancelled():
                 execute(
                     "UPDATE ingestions SET is_cancelled = 1, gives_up = 1 WHERE ingestion_id = ?", (event.ingestion_id,)
@@ -104,7 +117,7 @@ class Tables:
                 execute(f"INSERT INTO expired VALUES ({SEQ})", (event.ingestion_id,))
                 execute("DELETE FROM ingestions WHERE ingestion_id = ?", (event.ingestion_id,))
             case KeysExpired():
-                execute("DELETE FROM keys WHERE created_time <= ?", event)
+                execute("DELETE FROM keys WHERE created_time <= ? AND lane = ?", (*event, lane))
 
     def _write_outcomes(self, ingestion_id: str, outcomes: Sequence[Outcome], time: float) -> None:
         (seq,) = self._database.execute(
@@ -145,13 +158,13 @@ class Tables:
         self._database.execute("DELETE FROM expired WHERE seq = ?", row)
         return True
 
-    def load(self, accepted: Sequence[AcceptedRow], clock: Clock) -> Saved:
-        """Return the lane that was saved, in terms of `clock`; raise `JournalRefusedError` if it is damaged.
+    def load(self, accepted: Sequence[AcceptedRow], clock: Clock) -> dict[str, Saved]:
+        """Return the lanes that were saved, in terms of `clock`; raise `JournalRefusedError` if one is damaged.
 
         What was in flight goes back among what waits. `accepted` is what `accepted()` returned.
         """
-        sizes = {each.seq: len(each.ids) for each, *_ in accepted}
-        lane = self._take_over(clock)
+        sizes = {each.seq: len(each.ids) for _, each, *_ in accepted}
+        lanes = self._take_over(clock)
         waiting: defaultdict[int, list[tuple[int, float, Trouble]]] = defaultdict(list)
         for seq, position, retry_at, attempts, error in self._database.execute("SELECT * FROM waiting"):
             waiting[seq].append((position, retry_at, Trouble(attempts, error, is_final=False)))
@@ -165,30 +178,40 @@ class Tables:
         (next_seq,) = self._database.execute(
             "SELECT 1 + MAX((SELECT ifnull(MAX(seq), -1) FROM ingestions), (SELECT ifnull(MAX(seq), -1) FROM expired))"
         ).fetchone()
-        return Saved(
-            [
-                SavedIngestion(
-                    each,
-                    started,
-                    bool(is_cancelled),
-                    bool(gives_up),
-                    waiting.get(each.seq, ()),
-                    failed.get(each.seq, ()),
-                    changed_time,
-                )
-                for each, started, is_cancelled, gives_up, changed_time in accepted
-            ],
-            [
-                SavedKey(Idempotency(key, digest), ingestion_id, created_time)
-                for key, digest, ingestion_id, created_time in self._database.execute(
-                    "SELECT * FROM keys ORDER BY created_time"
-                )
-            ],
-            last_start=lane["last_start"],
-            held=None if lane["held_until"] is None else Held(lane["held_until"], lane["held_reason"]),
-            paused=None if lane["paused_time"] is None else Paused(lane["paused_time"], lane["paused_reason"]),
-            next_seq=next_seq,
-        )
+        ingestions: defaultdict[str, list[SavedIngestion]] = defaultdict(list)
+        for name, each, started, is_cancelled, gives_up, changed_time in accepted:
+            saved = SavedIngestion(
+                each,
+                started,
+                bool(is_cancelled),
+                bool(gives_up),
+                waiting.get(each.seq, ()),
+                failed.get(each.seq, ()),
+                changed_time,
+            )
+            ingestions[name].append(saved)
+        keys: defaultdict[str, list[SavedKey]] = defaultdict(list)
+        for key, digest, ingestion_id, created_time, name in self._database.execute(
+            "SELECT * FROM keys ORDER BY created_time"
+        ):
+            keys[name].append(SavedKey(Idempotency(key, digest), ingestion_id, created_time))
+        if strangers := (ingestions.keys() | keys.keys()) - lanes.keys():
+            raise JournalRefusedError(f"is damaged: there is no lane {min(strangers)!r}")
+        return {
+            name: Saved(
+                ingestions[name],
+                keys[name],
+                last_start=lane["last_start"],
+                held=None if lane["held_until"] is None else Held(lane["held_until"], lane["held_reason"]),
+                paused=None if lane["paused_time"] is None else Paused(lane["paused_time"], lane["paused_reason"]),
+                next_seq=next_seq,
+            )
+            for name, lane in lanes.items()
+        }
+
+    def add_lane(self, name: str) -> None:
+        """Make room for a lane, if there is none yet."""
+        self._database.execute("INSERT OR IGNORE INTO lanes (name) VALUES (?)", (name,))
 
     def accepted(self) -> list[AcceptedRow]:
         """Return every ingestion and what its row says of it; raise `JournalRefusedError` if one is damaged."""
@@ -206,48 +229,40 @@ class Tables:
             is_cancelled,
             gives_up,
             changed_time,
+            lane,
             blob,
         ) in self._database.execute(
             "SELECT ingestions.*, ids.ids FROM ingestions LEFT JOIN ids USING (seq) ORDER BY seq"
         ):
-            if blob is None or checksum != _checksum(ingestion_id, created_time, batch_size, blob):
+            if blob is None or checksum != _checksum(lane, ingestion_id, created_time, batch_size, blob):
                 raise JournalRefusedError(f"is damaged: ingestion {seq} is not what was accepted")
             ids = array("I")
             ids.frombytes(blob)
             accepted = Accepted(ingestion_id, Priority(priority), created_time, seq, batch_size, ids)
             if not 0 <= started <= -(-len(ids) // batch_size):
                 raise JournalRefusedError(f"is damaged: ingestion {seq} cannot have started {started} batches")
-            yield accepted, started, is_cancelled, gives_up, changed_time
+            yield lane, accepted, started, is_cancelled, gives_up, changed_time
 
-    def _take_over(self, clock: Clock) -> sqlite3.Row:
+    def _take_over(self, clock: Clock) -> dict[str, sqlite3.Row]:
         """Put the file in terms of this process's clock, and what was in flight back among what waits."""
-        now, origin = clock.now(), clock.origin
-        self._database.execute("INSERT OR IGNORE INTO lane (id, origin, clock) VALUES (1, ?, ?)", (origin, now))
-        then = self._row("SELECT * FROM lane")
-        shift = 0.0 if then["origin"] == origin and then["clock"] <= now else now - then["clock"]
-        self._database.execute(
-            "UPDATE lane SET origin = ?1, clock = clock + ?2, last_start = last_start + ?2,"
-            " held_until = held_until + ?2",
-            (origin, shift),
-        )
-        self._database.execute("UPDATE waiting SET retry_at = retry_at + ?", (shift,))
-        self._database.execute(
-            "INSERT INTO waiting SELECT running_seq, value, clock, 0, ? FROM lane, json_each(running_positions)"
-            " WHERE true ON CONFLICT DO UPDATE SET retry_at = excluded.retry_at",
-            (INTERRUPTED,),
-        )
-        self._database.execute("UPDATE lane SET running_seq = NULL, running_positions = NULL")
-        return self._row("SELECT * FROM lane")
-
-    def _row(self, query: str) -> sqlite3.Row:
+        execute, now, origin = self._database.execute, clock.now(), clock.origin
+        execute("INSERT OR IGNORE INTO machine VALUES (1, ?, ?)", (origin, now))
+        then_origin, then = execute("SELECT origin, clock FROM machine").fetchone()
+        shift = 0.0 if then_origin == origin and then <= now else now - then
+        execute("UPDATE machine SET origin = ?, clock = ?", (origin, then + shift))
+        execute("UPDATE lanes SET last_start = last_start + ?1, held_until = held_until + ?1", (shift,))
+        execute("UPDATE waiting SET retry_at = retry_at + ?", (shift,))
+        execute(f"{INTERRUPT} {RETRY}", (then + shift, INTERRUPTED))
+        execute(f"UPDATE lanes SET {NOTHING_RUNS}")
         cursor = self._database.cursor()
         cursor.row_factory = sqlite3.Row
-        row: sqlite3.Row = cursor.execute(query).fetchone()
-        return row
+        return {row["name"]: row for row in cursor.execute("SELECT * FROM lanes")}
 
 
-def _checksum(ingestion_id: str, created_time: float, batch_size: int, ids: bytes) -> int:
-    return zlib.crc32(ids, zlib.crc32(f"{ingestion_id} {created_time!r} {batch_size}".encode()))
+def _checksum(lane: str, ingestion_id: str, created_time: float, batch_size: int, ids: bytes) -> int:
+    # Files from before there were lanes have none in it.
+    lane_text = "" if lane == DEFAULT_LANE else f" {lane}"
+    return zlib.crc32(ids, zlib.crc32(f"{ingestion_id} {created_time!r} {batch_size}{lane_text}".encode()))
 
 
 def _check_position(sizes: dict[int, int], seq: int, position: int) -> None:
