@@ -48,3 +48,40 @@ class SystemClock:
         # A timer may wake early (uvloop rounds to the millisecond), so look at the clock again.
         while (remaining := at - self.now()) > 0:  # noqa: ASYNC110
             await asyncio.sleep(remaining)
+
+
+class SharedClock:
+    """A machine's monotonic clock, and a wall clock that is the same on every machine: the database's.
+
+    Each exchange with the database tells what its clock said at some instant between
+    sending and receiving, as NTP does (RFC 5905); the shortest exchange counts until
+    its age may have spoilt it.
+    """
+
+    DRIFT = 1e-4  # seconds a second that two machines' clocks run apart, at most
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self.origin = clock.origin
+        self.offset = clock.time() - clock.now()  # what turns monotonic times into the database's
+        self._error = float("inf")
+        self._noted_at = clock.now()
+
+    def note(self, sent: float, time: float, received: float) -> None:
+        """Learn from an exchange: monotonic times of this machine, and Unix seconds of the database's in between."""
+        error = (received - sent) / 2
+        if error <= self._error + (received - self._noted_at) * self.DRIFT:
+            self.offset = time - (sent + received) / 2
+            self._error, self._noted_at = error, received
+
+    def now(self) -> float:
+        """Return seconds on this machine's monotonic clock."""
+        return self._clock.now()
+
+    def time(self) -> float:
+        """Return Unix seconds (UTC) as the database's clock says."""
+        return self._clock.now() + self.offset
+
+    async def sleep_until(self, at: float) -> None:
+        """Return once `now()` is `at` or later, never before."""
+        await self._clock.sleep_until(at)

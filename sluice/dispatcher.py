@@ -8,9 +8,9 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from sluice.clock import Clock
-from sluice.events import Event, Finished, Held, Started
+from sluice.events import Event, Finished, Held, Interrupted, Started
 from sluice.ingestion import NEVER, Batch
-from sluice.journal import JournalError
+from sluice.journal import EarlyError, JournalError, LeaseLostError
 from sluice.lane import Lane
 from sluice.pace import START_BUDGET
 from sluice.retry import RetryPolicy
@@ -50,19 +50,21 @@ class Dispatcher:
     async def running(self, grace: float, on_failure: Callable[[], object] = lambda: None) -> AsyncIterator[None]:
         """Dispatch in the background; a running batch has `grace` seconds from `drain`, or from leaving, to finish.
 
+        None if the block is left by an exception, or cancelled.
         `on_failure` is called should a bug end the dispatching.
         """
         task = asyncio.create_task(self.run(), name="dispatcher")
         task.add_done_callback(lambda task: task.cancelled() or task.exception() is None or on_failure())
         try:
             yield
-        finally:
             left = self.drain() + grace - self._clock.now()
             try:
                 async with asyncio.timeout(left):
                     await self.lock.acquire()
             except TimeoutError:
                 logger.warning("a batch was still running after the grace of %g s and was cut off", grace)
+        finally:
+            self.drain()
             task.cancel()
             with suppress(asyncio.CancelledError):
                 await task
@@ -77,17 +79,28 @@ class Dispatcher:
         """Dispatch until drained or cancelled."""
         try:
             while self._drained_at is None:
+                if self.lane.running is not None:
+                    # Nothing of this dispatcher's runs here: its predecessor is gone, or a start was recorded unheard.
+                    await self._decide_surely(self._interrupt)
                 self.lane.backlog.became_ready.clear()
                 now = self._clock.now()
                 if (at := self.lane.next_start(now)) > now:
                     await self._wait(at)
                     continue
-                async with self.lock:
-                    if self._drained_at is None:
-                        await self._dispatch()
+                try:
+                    async with self.lock:
+                        if self._drained_at is None:
+                            await self._dispatch()
+                except EarlyError as error:
+                    await self._clock.sleep_until(self._clock.now() + error.seconds)
+        except LeaseLostError:
+            raise
         except Exception:
             logger.critical("the dispatcher stopped: no further batch will start", exc_info=True)
             raise
+
+    def _interrupt(self) -> Sequence[Event]:
+        return [Interrupted(self._clock.now())] if self.lane.running else []
 
     async def _wait(self, at: float) -> None:
         """Return at `at`, or when something becomes ready that was not, which may be earlier."""
@@ -111,6 +124,9 @@ class Dispatcher:
                 logger.warning("ID %d of ingestion %s: %s", item, batch.ingestion_id, answer)
 
         def finish() -> Sequence[Event]:
+            running = self.lane.running
+            if running is None or running[:2] != batch[:2]:
+                return []  # recorded before, though the journal could not say so
             ingestion = self.lane.ingestions[batch.ingestion_id]
             outcomes = self._retry.outcomes(ingestion, batch.positions, answers, now)
             finished = Finished(batch.ingestion_id, outcomes, now, self._clock.time())
@@ -126,6 +142,10 @@ class Dispatcher:
 
         def start() -> Sequence[Event]:
             nonlocal batch
+            if (running := self.lane.running) is not None:
+                # If it is this one, a try recorded it whose success was not heard of: once more, if it still may.
+                return [running] if batch and running[:2] == batch[:2] else []
+            batch = None
             now = self._clock.now()
             # A pause or a cancellation may have come while another decision was made.
             if self.lane.next_start(now) > now or (batch := self.lane.next_batch(now)) is None:
@@ -137,6 +157,8 @@ class Dispatcher:
         except JournalError as error:
             logger.warning("no batch can start: %s", error)
             await self._clock.sleep_until(self._clock.now() + JOURNAL_RETRY)
+            return None
+        if batch is None or self.lane.running is None or self.lane.running[:2] != batch[:2]:
             return None
         while (started := self.lane.running) and (late := self._clock.now() - started.at) > START_BUDGET:
             # As slow as this the journal will be again: what it records must not be long past by then.

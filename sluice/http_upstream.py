@@ -35,18 +35,21 @@ class HttpUpstream:
     An async context manager: leaving it closes the connections.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - each is a setting
         self,
         url: str,
         timeout: float,
         max_bytes: int,
         time: Callable[[], float],
         transport: httpx.AsyncBaseTransport | None = None,
+        may_send: Callable[[], bool] | None = None,
     ) -> None:
         self._url = url
         self._timeout = timeout
         self._max_bytes = max_bytes
         self._time = time
+        self._may_send = may_send
+        self._extensions = {} if may_send is None else {"trace": self._trace}
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=KEEP_ALIVE)
         # No cookie is taken: it would go out again with every other call, from one ingestion to the next.
         cookies = CookieJar(policy=DefaultCookiePolicy(allowed_domains=[]))
@@ -74,7 +77,10 @@ class HttpUpstream:
         url, headers = self._url.replace("{id}", str(item)), {"Idempotency-Key": f"{batch_id}/{item}", **PLAIN}
         try:
             # httpx limits each read; a body that trickles in needs a limit on the whole.
-            async with asyncio.timeout(self._timeout), self._client.stream("GET", url, headers=headers) as response:
+            async with (
+                asyncio.timeout(self._timeout),
+                self._client.stream("GET", url, headers=headers, extensions=self._extensions) as response,
+            ):
                 if not response.is_success:
                     return self._refusal(response)
                 body = bytearray()
@@ -87,6 +93,11 @@ class HttpUpstream:
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
             return UpstreamUnavailable(type(error).__name__)
         return _data(bytes(body))
+
+    async def _trace(self, event: str, info: object) -> None:
+        """Send nothing that must not be sent any more, now that it comes to that."""
+        if event.endswith(".send_request_headers.started") and self._may_send is not None and not self._may_send():
+            raise UpstreamUnavailable("not called: another process runs the lane now")
 
     def _refusal(self, response: httpx.Response) -> UpstreamError:
         status, text = response.status_code, f"answered {response.status_code}"

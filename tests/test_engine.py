@@ -1,0 +1,274 @@
+"""LaneQueries: whose a lane is, and who may renew it or give it back; PoolDriver: while the database is away."""
+
+import asyncio
+from datetime import timedelta
+from typing import Any
+
+import psycopg
+import pytest
+from pgqueuer.domain.models import AnyEvent, TableChangedEvent
+
+from sluice import engine
+from sluice.journal import JournalError
+from sluice.journal.postgres_schema import ENGINE
+from tests.engine import LEASE, execute, grow_old, only_job, workers
+from tests.shared_database import fresh_database
+from tests.sqlite import Run
+
+ONE = ["default"]
+
+
+@pytest.fixture
+def url() -> str:
+    return fresh_database()
+
+
+# Whose a lane is
+
+
+def test_lane_is_given_to_one_who_asks_and_to_nobody_else(url: str, run: Run) -> None:
+    async def scenario() -> None:
+        async with workers(url, ONE, ONE) as (one, other):
+            job = await one.take()
+
+            assert await other.ask() == []
+            assert (str(job.entrypoint), one.lease(job).is_held(), other.queries.leases) == ("default", True, {})
+            assert str(only_job(url)["queue_manager_id"]) == one.queries.manager_id
+
+    run(scenario())
+
+
+def test_lane_has_one_job_whoever_asks_and_a_new_one_if_that_is_gone(
+    url: str, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "ENQUEUE", 0.0)
+
+    async def scenario() -> None:
+        async with workers(url, ONE, ONE) as (one, other):
+            await one.take()
+            assert await other.ask() == []
+            before = only_job(url)
+            execute(url, "DELETE FROM pgqueuer")
+
+            await other.take()
+
+            assert before["status"] == only_job(url)["status"] == "picked"
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(("age", "is_taken_over"), [(LEASE - 10, False), (LEASE + 10, True)])
+def test_lane_without_a_sign_of_life_is_another_ones_when_the_lease_has_run_out(
+    url: str, run: Run, age: float, is_taken_over: bool
+) -> None:
+    async def scenario() -> None:
+        async with workers(url, ONE, ONE) as (one, other):
+            await one.take()
+            grow_old(url, "pgqueuer", age)
+
+            assert bool(await other.ask()) == is_taken_over
+            holder = other if is_taken_over else one
+            assert str(only_job(url)["queue_manager_id"]) == holder.queries.manager_id
+
+    run(scenario())
+
+
+def test_lane_that_is_taken_again_has_a_new_lease_and_the_lost_one_stays_lost(url: str, run: Run) -> None:
+    async def scenario() -> None:
+        async with workers(url, ONE) as (one,):
+            job = await one.take()
+            lost = one.lease(job)
+            lost.lose()
+            one.jobs.clear()
+            grow_old(url, "pgqueuer", LEASE + 10)
+
+            again = await one.take()
+
+            assert again.id == job.id
+            assert (lost.is_held(), one.lease(again).is_held()) == (False, True)
+
+    run(scenario())
+
+
+# Heartbeats
+
+
+def test_heartbeat_is_a_sign_of_life_and_renews_the_lease(url: str, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> None:
+        async with workers(url, ONE, ONE) as (one, other):
+            job = await one.take()
+            renewals: list[float] = []
+            monkeypatch.setattr(one.lease(job), "renew", renewals.append)
+            grow_old(url, "pgqueuer", LEASE + 10)
+
+            await one.queries.update_heartbeat([job.id, job.id])
+
+            assert await other.ask() == []
+            assert len(renewals) == 1
+
+    run(scenario())
+
+
+def test_heartbeat_of_a_lane_that_another_holds_changes_nothing_and_ends_the_lease(url: str, run: Run) -> None:
+    async def scenario() -> None:
+        async with workers(url, ONE, ONE) as (one, other):
+            lost = await one.take()
+            grow_old(url, "pgqueuer", LEASE + 10)
+            job = await other.take()
+            before = only_job(url)
+
+            await one.queries.update_heartbeat([lost.id])
+
+            assert only_job(url) == before
+            assert (one.lease(lost).is_held(), other.lease(job).is_held()) == (False, True)
+
+    run(scenario())
+
+
+def test_heartbeat_of_a_lane_that_was_given_back_takes_it_from_nobody(url: str, run: Run) -> None:
+    async def scenario() -> None:
+        async with workers(url, ONE) as (one,):
+            job = await one.take()
+            await one.give_back(job)
+            before = only_job(url)
+
+            await one.queries.update_heartbeat([job.id])
+
+            assert only_job(url) == before
+            assert not one.lease(job).is_held()
+
+    run(scenario())
+
+
+def test_heartbeat_that_comes_too_late_keeps_the_lane_from_nobody(url: str, run: Run) -> None:
+    async def scenario() -> None:
+        async with workers(url, ONE, ONE) as (one, other):
+            job = await one.take()
+            one.lease(job).lose()
+            grow_old(url, "pgqueuer", LEASE + 10)
+
+            await one.queries.update_heartbeat([job.id])
+
+            assert (await other.take()).id == job.id
+
+    run(scenario())
+
+
+def test_heartbeat_while_the_database_is_away_fails_at_once_and_renews_nothing(
+    url: str, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario() -> None:
+        async with workers(url, ONE) as (one,):
+            job = await one.take()
+            renewals: list[float] = []
+            monkeypatch.setattr(one.lease(job), "renew", renewals.append)
+            one.database.note_trouble("no route to host")
+
+            with pytest.raises(JournalError):
+                await one.queries.update_heartbeat([job.id])
+
+            assert renewals == []
+            assert one.lease(job).is_held()
+
+    run(scenario())
+
+
+# Giving back
+
+
+@pytest.mark.parametrize("seconds", [0.0, LEASE])
+def test_lane_that_is_given_back_can_be_taken_at_once_or_after_the_delay(url: str, run: Run, seconds: float) -> None:
+    async def scenario() -> None:
+        async with workers(url, ONE, ONE) as (one, other):
+            await one.give_back(await one.take(), timedelta(seconds=seconds))
+
+            assert bool(await other.ask()) == (seconds == 0)
+            assert (only_job(url)["queue_manager_id"] is None) == (seconds > 0)
+
+    run(scenario())
+
+
+def test_giving_back_a_lane_that_another_holds_changes_nothing(url: str, run: Run) -> None:
+    async def scenario() -> None:
+        async with workers(url, ONE, ONE) as (one, other):
+            lost = await one.take()
+            grow_old(url, "pgqueuer", LEASE + 10)
+            await other.take()
+            before = only_job(url)
+
+            await one.give_back(lost)
+
+            assert only_job(url) == before
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("status", ["successful", "exception", "canceled"])
+def test_turn_that_ended_without_giving_the_lane_back_leaves_the_job(url: str, run: Run, status: Any) -> None:
+    async def scenario() -> None:
+        async with workers(url, ONE) as (one,):
+            job = await one.take()
+            before = only_job(url)
+
+            await one.queries.log_jobs([(job, status, None)])
+
+            assert only_job(url) == before
+
+    run(scenario())
+
+
+def test_giving_back_is_told_to_those_who_wait_and_giving_back_what_is_anothers_is_not(url: str, run: Run) -> None:
+    async def scenario() -> list[str]:
+        async with workers(url, ONE, ONE) as (one, other), await psycopg.AsyncConnection.connect(url) as ear:
+            lost = await one.take()
+            grow_old(url, "pgqueuer", LEASE + 10)
+            job = await other.take()
+            await ear.set_autocommit(True)
+            await ear.execute(f"LISTEN {ENGINE.channel}".encode())
+
+            await one.give_back(lost)
+            await one.driver.notify(ENGINE.channel, "nothing so far")
+            await other.give_back(job)
+
+            return [each.payload async for each in ear.notifies(timeout=10.0, stop_after=2)]
+
+    nothing, told = run(scenario())
+
+    assert nothing == "nothing so far"
+    event = AnyEvent.model_validate_json(told).root
+    assert isinstance(event, TableChangedEvent)
+    assert (event.operation, event.table, event.channel) == ("update", ENGINE.queue_table, ENGINE.channel)
+
+
+# The way to the database
+
+
+def test_engine_waits_for_a_database_that_is_away_however_long_it_is(
+    url: str, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "RETRY", 0.01)
+
+    async def scenario() -> None:
+        async with workers(url, ONE) as (one,):
+            one.database.note_trouble("no route to host")
+            asking = asyncio.create_task(one.ask())
+            await asyncio.sleep(0.1)
+            before = asking.done()
+            one.database.note_trouble(None)
+
+            assert len(await asking) == 1
+            assert not before
+
+    run(scenario())
+
+
+def test_process_that_stops_does_not_wait_for_a_database_that_is_away(url: str, run: Run) -> None:
+    async def scenario() -> None:
+        async with workers(url, ONE) as (one,):
+            one.database.note_trouble("no route to host")
+            one.stopping.set()
+
+            with pytest.raises(JournalError):
+                await one.ask()
+
+    run(scenario())
