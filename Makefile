@@ -3,6 +3,9 @@
 PYTHON ?= python3
 PORT := $(or $(PORT),8000)
 BIN := .venv/bin
+# Debian keeps the server out of the PATH.
+POSTGRES := { command -v postgres || ls /usr/lib/postgresql/*/bin/postgres; } >/dev/null 2>&1 \
+	|| { apt-get update -qq && apt-get install -y -qq postgresql; }
 
 .PHONY: run test lint bench
 .DELETE_ON_ERROR:
@@ -11,6 +14,7 @@ run: .venv/run  ## serve on PORT (8000)
 	exec $(BIN)/uvicorn main:app --workers 1 --port $(PORT) --timeout-graceful-shutdown 10
 
 test: .venv/dev  ## every test
+	-$(POSTGRES)
 	$(BIN)/pytest --numprocesses 2 --dist loadfile
 
 lint: .venv/dev  ## what CI runs beside the tests
@@ -19,12 +23,14 @@ lint: .venv/dev  ## what CI runs beside the tests
 	$(BIN)/mypy .
 
 bench: .venv/dev  ## the figures, each beside its yardstick
+	$(POSTGRES)
 	command -v wrk >/dev/null || { apt-get update -qq && apt-get install -y -qq wrk; }
 	$(BIN)/python -m benchmarks.pace
 	$(BIN)/python -m benchmarks.accept
 	$(BIN)/python -m benchmarks.backlog
 	$(BIN)/python -m benchmarks.recovery
 	$(BIN)/python -m benchmarks.plateau
+	$(BIN)/python -m benchmarks.fleet
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Sluice needs Python 3.11 or newer; name one with PYTHON=")'

@@ -44,15 +44,31 @@ def test_session_behaves_as_printed() -> None:
             assert general(run.stdout) == general(printed), command
 
 
+def printed(default: object) -> str:
+    """Return a default as the README has it: floats without a needless fraction."""
+    if default is None:
+        return "unset"
+    return f"`{int(default) if isinstance(default, float) and default.is_integer() else default}`"
+
+
 def test_every_setting_is_in_the_table_with_its_default() -> None:
     rows = dict(re.findall(r"^\| `([A-Z_]+)` \| ([^|]+) \|", README, re.MULTILINE))
 
-    expected = {
-        name.upper(): "unset" if field.default is None else f"`{field.default:g}`".replace("e+06", "000000")
-        for name, field in Settings.model_fields.items()
-    }
-    expected["MAX_BODY_BYTES"] = f"`{Settings.model_fields['max_body_bytes'].default}`"
+    expected = {name.upper(): printed(field.default) for name, field in Settings.model_fields.items()}
     assert {name: default.strip() for name, default in rows.items() if name != "PORT"} == expected
+
+
+def test_lanes_file_of_the_readme_adds_its_lanes(tmp_path: Path) -> None:
+    (example,) = blocks("toml")
+    (tmp_path / "lanes.toml").write_text(example)
+
+    lanes = Settings(lanes=tmp_path / "lanes.toml").by_lane
+
+    assert [(name, lane.interval, lane.batch_size) for name, lane in lanes.items()] == [
+        ("default", 5.0, 3),
+        ("maps", 1.0, 3),
+        ("archive", 30.0, 100),
+    ]
 
 
 def test_own_upstream_of_the_readme_runs(tmp_path: Path) -> None:

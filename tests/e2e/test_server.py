@@ -1,8 +1,10 @@
 """The real server as a child process: order and spacing as a real upstream sees them, start, stop, workers."""
 
 import json
+import re
 import signal
 import socket
+import subprocess
 import time
 from itertools import pairwise
 from statistics import median
@@ -97,10 +99,26 @@ def test_two_workers_refuse_to_start_and_say_why() -> None:
     assert "Traceback" not in output
 
 
-def test_hosts_web_concurrency_does_not_reach_the_procfile_command() -> None:
-    command = (ROOT / "Procfile").read_text().partition("web: ")[2].strip()
+def procfile(name: str, **environment: str) -> str:
+    """Return a command of the Procfile as the host's shell would start it, but for the port."""
+    (command,) = re.findall(rf"^{name}: (.*)$", (ROOT / "Procfile").read_text(), re.MULTILINE)
+    environment["PORT"] = "$PORT"
+    return subprocess.run(
+        ["sh", "-c", f"echo {command}"], env=environment, capture_output=True, text=True, check=True
+    ).stdout.strip()
 
-    with serving(command, WEB_CONCURRENCY="4") as server:
+
+def test_web_concurrency_counts_where_processes_share_a_database() -> None:
+    shared = procfile("web", WEB_CONCURRENCY="4", DATABASE_URL="postgres://host/database")
+
+    assert " --workers 4 " in shared
+    assert " --workers 1 " in procfile("web", DATABASE_URL="postgresql://host/database")
+    assert " --workers 1 " in procfile("web", DATABASE_URL="sqlite:///sluice.db", WEB_CONCURRENCY="4")
+    assert procfile("worker") == "python -m sluice.worker"
+
+
+def test_hosts_web_concurrency_does_not_reach_the_procfile_command() -> None:
+    with serving(procfile("web", WEB_CONCURRENCY="4"), WEB_CONCURRENCY="4") as server:
         ingestion_id = server.submit([1, 2, 3, 4], "LOW")
 
         assert all(server.client.get(f"/status/{ingestion_id}").status_code == 200 for _ in range(50))
