@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from statistics import mean, quantiles
 
@@ -31,7 +31,7 @@ class StartsJournal(MemoryJournal):
         self.done = asyncio.Event()
         self._left = batches
 
-    async def append(self, events: Sequence[Event], apply: Callable[[Event], None]) -> None:
+    async def append(self, events: Sequence[Event]) -> None:
         """Note the times."""
         for event in events:
             if isinstance(event, Started):
@@ -41,7 +41,7 @@ class StartsJournal(MemoryJournal):
                 self._left -= 1
                 if not self._left:
                     self.done.set()
-        await super().append(events, apply)
+        await super().append(events)
 
 
 async def dispatch(upstream: HttpUpstream, interval: float, batches: int) -> list[float]:

@@ -12,9 +12,9 @@ import httpx
 from benchmarks.table import print_table, uvicorn, verdict
 from sluice.clock import SystemClock
 from sluice.events import Event
-from sluice.journal.sqlite import SqliteJournal
+from sluice.journal.sqlite import SqliteFile
 from sluice.lane import Lane
-from sluice.models import Priority
+from sluice.models import DEFAULT_LANE, Priority
 from sluice.pace import Pace
 
 SHAPES = {"nothing": (0, 0), "1,000 ingestions of 1,000 IDs": (1_000, 1_000), "100,000 ingestions of 10": (100_000, 10)}
@@ -26,7 +26,8 @@ GROUP = 1_000
 async def fill(path: Path, ingestions: int, ids: int) -> None:
     """Accept so much into a file, as a service would have."""
     clock = SystemClock()
-    journal = SqliteJournal(path, clock)
+    file = SqliteFile(path, clock)
+    journal = file.journal(DEFAULT_LANE)
     lane = Lane(journal, Pace(5.0), 3)
     for first in range(0, ingestions, GROUP):
         events: Sequence[Event] = [
@@ -34,7 +35,7 @@ async def fill(path: Path, ingestions: int, ids: int) -> None:
             for number in range(first, min(first + GROUP, ingestions))
         ]
         await lane.record(*events)
-    await journal.close()
+    await file.close()
 
 
 def restart(path: Path) -> float:

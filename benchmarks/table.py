@@ -40,6 +40,8 @@ def uvicorn(app: str, **environment: str) -> Iterator[int]:
                 socket.create_connection(("127.0.0.1", port)).close()
                 break
             except ConnectionRefusedError:
+                if process.poll() is not None:
+                    raise RuntimeError(f"{app} ended with {process.returncode}") from None
                 time.sleep(0.02)
         yield port
     finally:
