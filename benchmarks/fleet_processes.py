@@ -43,7 +43,7 @@ def make_lanes(url: str, names: Sequence[str] = (DEFAULT_LANE,)) -> None:
     """Give an empty database the service's tables, with some lanes in them."""
     database = Database(url, SystemClock(), pool_size=2, timeout=5.0)
     for name in names:
-        database.add_lane(name)
+        database.add_lanes([name])
 
 
 def fill(url: str, count: int, ids: int = 3, lane: str = DEFAULT_LANE) -> None:

@@ -99,6 +99,11 @@ class Dispatcher:
             logger.critical("the dispatcher stopped: no further batch will start", exc_info=True)
             raise
 
+    def _runs(self, batch: Batch) -> bool:
+        """Return whether it is this batch that is recorded as running."""
+        running = self.lane.running
+        return running is not None and running[:2] == batch[:2]
+
     def _interrupt(self) -> Sequence[Event]:
         return [Interrupted(self._clock.now())] if self.lane.running else []
 
@@ -124,8 +129,7 @@ class Dispatcher:
                 logger.warning("ID %d of ingestion %s: %s", item, batch.ingestion_id, answer)
 
         def finish() -> Sequence[Event]:
-            running = self.lane.running
-            if running is None or running[:2] != batch[:2]:
+            if not self._runs(batch):
                 return []  # recorded before, though the journal could not say so
             ingestion = self.lane.ingestions[batch.ingestion_id]
             outcomes = self._retry.outcomes(ingestion, batch.positions, answers, now)
@@ -144,7 +148,7 @@ class Dispatcher:
             nonlocal batch
             if (running := self.lane.running) is not None:
                 # If it is this one, a try recorded it whose success was not heard of: once more, if it still may.
-                return [running] if batch and running[:2] == batch[:2] else []
+                return [running] if batch and self._runs(batch) else []
             batch = None
             now = self._clock.now()
             # A pause or a cancellation may have come while another decision was made.
@@ -158,7 +162,7 @@ class Dispatcher:
             logger.warning("no batch can start: %s", error)
             await self._clock.sleep_until(self._clock.now() + JOURNAL_RETRY)
             return None
-        if batch is None or self.lane.running is None or self.lane.running[:2] != batch[:2]:
+        if batch is None or not self._runs(batch):
             return None
         while (started := self.lane.running) and (late := self._clock.now() - started.at) > START_BUDGET:
             # As slow as this the journal will be again: what it records must not be long past by then.

@@ -10,7 +10,7 @@ from pgqueuer.domain.errors import RetryRequested
 from pgqueuer.domain.models import Job
 from pgqueuer.qm import QueueManager
 
-from sluice.engine import LaneQueries, Lease, PoolDriver
+from sluice.engine import RETRY, LaneQueries, Lease, PoolDriver
 from sluice.journal import JournalError, LeaseLostError
 from sluice.journal.postgres_database import Database
 from sluice.journal.postgres_schema import ENGINE
@@ -18,7 +18,6 @@ from sluice.journal.postgres_schema import ENGINE
 logger = logging.getLogger(__name__)
 
 POLL = 0.5  # seconds, at most, after which a lane that nobody runs is noticed
-RETRY = 0.25  # seconds
 
 RunLane = Callable[[str, asyncio.Event, Callable[[], bool]], Awaitable[None]]
 """Runs a lane's dispatcher until the event is set, and what then still runs is done; raises `LeaseLostError`.

@@ -23,10 +23,10 @@ class LaneFactory:
 
     def __init__(self, settings: Settings, clock: Clock, upstreams: Mapping[str, Upstream]) -> None:
         """Take the upstreams that are not for the settings to say, by lane."""
-        if strangers := upstreams.keys() - settings.by_lane.keys():
-            raise ValueError(f"there is no lane {min(strangers)!r} for an upstream")
         self.settings = settings
         self.by_lane = settings.by_lane
+        if strangers := upstreams.keys() - self.by_lane.keys():
+            raise ValueError(f"there is no lane {min(strangers)!r} for an upstream")
         self._clock = clock
         self._upstreams = upstreams
 

@@ -32,12 +32,11 @@ class SharedService:
             self._database = Database(
                 settings.database_url, clock, settings.database_pool_size, settings.database_timeout
             )
-            for name in settings.by_lane:
-                self._database.add_lane(name)
+            self.clock = self._database.clock
+            self._factory = LaneFactory(settings, self.clock, upstreams)
+            self._database.add_lanes(self._factory.by_lane)
         except JournalRefusedError as error:
             refuse_to_start(f"DATABASE_URL: {error}")
-        self.clock = self._database.clock
-        self._factory = LaneFactory(settings, self.clock, upstreams)
 
     @property
     def trouble(self) -> str | None:

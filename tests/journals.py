@@ -34,7 +34,7 @@ def opened_journal(settings: Settings, run: Run) -> Iterator[Journal]:
         run(file.close())
     else:
         database = Database(settings.database_url, SystemClock(), pool_size=3, timeout=5.0)
-        database.add_lane(DEFAULT_LANE)
+        database.add_lanes([DEFAULT_LANE])
         shared = PostgresJournal(database, DEFAULT_LANE, interval=0.0, key_seconds=DAY)
         stack = AsyncExitStack()
         run(stack.enter_async_context(database.running(shared.follower.wake)))

@@ -43,7 +43,7 @@ class Process:
     def __init__(self, url: str, boot: float, name: str = "default", passed: float = 0.0) -> None:
         self.machine = Machine(boot, passed)
         self.database = Database(url, self.machine, pool_size=3, timeout=5.0)
-        self.database.add_lane(name)
+        self.database.add_lanes([name])
         self.journal = PostgresJournal(self.database, name, INTERVAL, DAY)
         self.lane = Lane(self.journal, Pace(INTERVAL), 3, name)
 

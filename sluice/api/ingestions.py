@@ -113,9 +113,10 @@ def add_routes(router: APIRouter, settings: Settings, clock: Clock) -> None:
         else:
             reached = None
         next_cursor = None if reached is None else str(reached)
+        descriptions = {name: Description(each, clock) for name, each in lanes.items()}
         described = []
         for owner, ingestion in shown:
-            described.append(Description(owner, clock).ingestion(ingestion))
+            described.append(descriptions[owner.name].ingestion(ingestion))
             await asyncio.sleep(0)  # with much to be tried again a forecast takes a while: others go in between
         answer = ListResponse(ingestions=described, next_cursor=next_cursor)
         url = request.url.include_query_params(cursor=next_cursor)

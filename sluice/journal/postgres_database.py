@@ -5,7 +5,7 @@ import logging
 import math
 import os
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any
 
@@ -68,10 +68,13 @@ class Database:
             configure=self._configure,
         )
 
-    def add_lane(self, name: str) -> None:
-        """Make room for a lane, if there is none yet; raise `JournalRefusedError` if that is impossible."""
+    def add_lanes(self, names: Iterable[str]) -> None:
+        """Make room for lanes, where there is none yet; raise `JournalRefusedError` if that is impossible."""
         with self._transaction() as connection:
-            connection.execute("INSERT INTO lanes (name) VALUES (%s) ON CONFLICT DO NOTHING", (name,))
+            # In an order that all keep, or two processes could wait for each other.
+            connection.execute(
+                "INSERT INTO lanes (name) SELECT unnest(%s::text[]) ON CONFLICT DO NOTHING", (sorted(names),)
+            )
 
     @contextmanager
     def snapshot(self) -> Iterator[psycopg.Connection]:

@@ -32,6 +32,7 @@ from sluice.models import DEFAULT_LANE, Priority
 SWEEP = 1000  # rows, or PAGE_BYTES of them
 # The lane, what was accepted, the cursor, `is_cancelled`, `gives_up` and the time of the last change.
 AcceptedRow = tuple[str, Accepted, int, int, int, float]
+NOTE_CLOCK = "UPDATE machine SET clock = max(clock, ?)"
 NOTHING_RUNS = "running_seq = NULL, running_positions = NULL"
 INTERRUPT = (
     "INSERT INTO waiting SELECT running_seq, value, ?1, 0, ?2 FROM lanes, json_each(running_positions)"
@@ -72,7 +73,7 @@ class Tables:
                     row = (*event.idempotency, event.ingestion_id, event.created_time, lane)
                     execute("INSERT OR REPLACE INTO keys VALUES (?, ?, ?, ?, ?)", row)
             case Started():
-                execute("UPDATE machine SET clock = max(clock, ?)", (event.at,))
+                execute(NOTE_CLOCK, (event.at,))
                 execute(
                     f"UPDATE lanes SET last_start = ?, running_seq = {SEQ}, running_positions = ? WHERE name = ?",
                     (event.at, event.ingestion_id, json.dumps(event.positions), lane),
@@ -82,11 +83,11 @@ class Tables:
                     (event.positions[-1], event.ingestion_id),
                 )
             case Finished():
-                execute("UPDATE machine SET clock = max(clock, ?)", (event.at,))
+                execute(NOTE_CLOCK, (event.at,))
                 execute(f"UPDATE lanes SET {NOTHING_RUNS} WHERE name = ?", (lane,))
                 self._write_outcomes(event.ingestion_id, event.outcomes, event.time)
             case Interrupted():
-                execute("UPDATE machine SET clock = max(clock, ?)", (event.at,))
+                execute(NOTE_CLOCK, (event.at,))
                 execute(INTERRUPT + " AND name = ?3 " + RETRY, (event.at, INTERRUPTED, lane))
                 execute(f"UPDATE lanes SET {NOTHING_RUNS} WHERE name = ?", (lane,))
             case Held():
