@@ -56,6 +56,7 @@ def test_pages_show_all_lanes_or_one_newest_first_and_everything_once(both: Both
 def test_ingestions_of_every_lane_are_listed_as_status_tells_them(both: Both) -> None:
     service = both.service
     filled(service)
+    service.advance(0)
 
     for each in service.get("/ingestions")["ingestions"]:
         status = service.status(each["ingestion_id"])
