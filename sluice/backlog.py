@@ -1,15 +1,29 @@
 """The order: which ingestion is next, and how many slots are ahead of any other."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from heapq import heapify, heappop, heappush
 from itertools import count
+from typing import Protocol
 
 from sluice.ingestion import NEVER, Ingestion
 from sluice.models import Priority
 from sluice.prefix_sums import PrefixSums
 
 LEAST_STALE = 1000
+
+
+class Placed(Protocol):
+    """What has a place in the order."""
+
+    @property
+    def priority(self) -> Priority:
+        """How urgent it is."""
+
+    @property
+    def seq(self) -> int:
+        """When it came, among those of the same priority."""
+
 
 Entry = tuple[Priority, float, int, int, Ingestion]
 
@@ -23,6 +37,15 @@ class SweptQueue(asyncio.PriorityQueue[Entry]):
         """Put in many entries at once, and nothing else."""
         heapify(entries)
         self._queue = entries
+
+    def in_order(self) -> Iterator[Entry]:
+        """Yield the entries, the smallest first; O(log n) each, for a heap is a tree that can be walked."""
+        candidates = [(entry, 0) for entry in self._queue[:1]]
+        while candidates:
+            entry, place = heappop(candidates)
+            yield entry
+            for child in range(2 * place + 1, min(2 * place + 3, len(self._queue))):
+                heappush(candidates, (self._queue[child], child))
 
     def sweep(self) -> None:
         """Drop every entry that its ingestion no longer holds the ticket of."""
@@ -119,6 +142,10 @@ class Backlog:
                 return entry[-1]
         return None
 
+    def in_order(self) -> Iterator[Ingestion]:
+        """Yield the ingestions with work that is ready, first come first, as long as nothing changes."""
+        return (entry[-1] for entry in self._queue.in_order() if is_valid(entry))
+
     def release(self, now: float) -> None:
         """Let every ID whose time has come be tried again."""
         while self.next_due() <= now:
@@ -140,10 +167,10 @@ class Backlog:
         self.release(now)
         return now if self._queued else self.next_due()
 
-    def ahead(self, ingestion: Ingestion) -> int:
-        """Return how many slots are ahead of this ingestion's work, but for IDs still delayed. O(log seq)."""
-        above = sum(self.slots[priority].total for priority in Priority if priority < ingestion.priority)
-        return above + self.slots[ingestion.priority].before(ingestion.seq)
+    def ahead(self, work: Placed) -> int:
+        """Return how many slots are ahead of work with this place, but for IDs still delayed. O(log seq)."""
+        above = sum(self.slots[priority].total for priority in Priority if priority < work.priority)
+        return above + self.slots[work.priority].before(work.seq)
 
     def _enqueue(self, ingestion: Ingestion) -> None:
         ingestion.queue_ticket = next(self._tickets)

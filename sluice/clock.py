@@ -2,10 +2,13 @@
 
 import asyncio
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
 from uuid_utils import uuid4
+
+LAST_TIME = 253_402_300_799  # 9999-12-31T23:59:59Z: RFC 3339 has no later one
 
 
 class Clock(Protocol):
@@ -85,3 +88,8 @@ class SharedClock:
     async def sleep_until(self, at: float) -> None:
         """Return once `now()` is `at` or later, never before."""
         await self._clock.sleep_until(at)
+
+
+def utc(time: float) -> datetime:
+    """Return Unix seconds as a date."""
+    return datetime.fromtimestamp(min(time, LAST_TIME), UTC)

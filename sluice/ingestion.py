@@ -14,6 +14,11 @@ NEVER = float("inf")
 INTERRUPTED = "interrupted by a restart"
 
 
+def batch_id(ingestion_id: str, index: int) -> str:
+    """Return the id of batch `index` of an ingestion."""
+    return str(uuid5(UUID(ingestion_id), str(index)))
+
+
 class Batch(NamedTuple):
     """Up to `batch_size` IDs of one ingestion that go to the upstream in one slot.
 
@@ -150,7 +155,7 @@ class Ingestion:
 
     def batch_id(self, index: int) -> str:
         """Return the id of batch `index`."""
-        return str(uuid5(UUID(self.ingestion_id), str(index)))
+        return batch_id(self.ingestion_id, index)
 
     def batch(self, positions: tuple[int, ...]) -> Batch:
         """Return the IDs at `positions` as what the upstream is given."""

@@ -1,6 +1,7 @@
 """One upstream's state machine: events change it, decisions read it and propose events."""
 
 import asyncio
+import logging
 from array import array
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -10,6 +11,7 @@ from sortedcontainers import SortedDict, SortedList
 from uuid_utils import uuid4
 
 from sluice.backlog import Backlog
+from sluice.coming import Coming, coming
 from sluice.events import (
     Accepted,
     Cancelled,
@@ -26,11 +28,15 @@ from sluice.events import (
     Revived,
     Started,
 )
-from sluice.forecast import slots_of
+from sluice.forecast import Work, slots_of, work_of
 from sluice.ingestion import NEVER, Batch, Ingestion
 from sluice.journal import Journal, Saved, SavedIngestion, SavedKey
 from sluice.models import DEFAULT_LANE, Priority
+from sluice.observer import Observer
 from sluice.pace import START_BUDGET, Pace
+from sluice.sequencer import Sequencer
+
+logger = logging.getLogger(__name__)
 
 
 class Forecast(NamedTuple):
@@ -42,22 +48,6 @@ class Forecast(NamedTuple):
     position: int
     start: float
     completion: float
-
-
-class Sequencer:
-    """The numbers that break ties in the order; several lanes may share them."""
-
-    def __init__(self) -> None:
-        self.upcoming = 0
-
-    def take(self) -> int:
-        """Return the next number."""
-        self.upcoming += 1
-        return self.upcoming - 1
-
-    def skip_to(self, number: int) -> None:
-        """Return none below `number` any more."""
-        self.upcoming = max(self.upcoming, number)
 
 
 class Lane:
@@ -85,6 +75,7 @@ class Lane:
         self.keys_in_flight: set[str] = set()
         self.is_closing = False
         self.progress = asyncio.Event()
+        self.observers: list[Observer] = []
         self._deciding = asyncio.Lock()
         self._latest_created_time = 0.0
         self.backlog = Backlog()
@@ -116,6 +107,8 @@ class Lane:
         # Whoever waits for the backlog or the progress looks at what there is now.
         replaced.became_ready.set()
         self._ring()
+        for observer in self.observers:
+            observer.restored()
 
     async def record(self, *events: Event) -> None:
         """Make the events durable and apply them; raise `JournalError`, with nothing changed, if that is impossible."""
@@ -137,8 +130,20 @@ class Lane:
         self.is_closing = True
         self._ring()
 
-    def apply(self, event: Event) -> None:  # noqa: PLR0912, PLR0915 - one case an event
-        """Change the state as the event says. Deterministic: the same events give the same state."""
+    def apply(self, event: Event) -> None:
+        """Change the state as the event says, and tell the observers. Deterministic but for them."""
+        was_running = self.running
+        self._apply(event)
+        # A start can be recorded again, with a later time, and the end of what had ended.
+        if isinstance(event, Started | Interrupted) and isinstance(event, Started) == (was_running is not None):
+            return
+        for observer in self.observers:
+            try:
+                observer.applied(event)
+            except Exception:  # whoever looks on must not stop what happens
+                logger.exception("an observer failed")
+
+    def _apply(self, event: Event) -> None:  # noqa: PLR0912, PLR0915 - one case an event
         match event:
             case Accepted():
                 self._add(Ingestion(event))
@@ -231,12 +236,21 @@ class Lane:
         running_until = self._running_until() if ingestion.in_flight else now
         if not ingestion.weight and not ingestion.ready and not ingestion.delayed:
             return Forecast(0, self.pace.last_start, max(now, running_until))
-        start = self._next_slot(now)
-        slots = slots_of(self.backlog, ingestion, start, self.pace.spacing(ingestion.batch_size))
-        if self.paused:
-            return Forecast(slots.position, NEVER, NEVER)
-        completion = slots.last + self.pace.expected_duration(slots.last_length)
-        return Forecast(slots.position, slots.first, max(now, running_until, completion))
+        forecast = self._forecast(work_of(ingestion), now)
+        return forecast._replace(completion=max(now, running_until, forecast.completion))
+
+    def quote(self, total_ids: int, priority: Priority, now: float) -> Forecast:
+        """Return what the forecast would be for `total_ids` (at least 1) that are accepted at `now`."""
+        self.backlog.release(now)
+        total, last_length = divmod(total_ids - 1, self.batch_size)
+        work = Work(priority, self.sequencer.upcoming, total + 1, last_length + 1, is_new=True)
+        return self._forecast(work, now)
+
+    def coming(self, count: int, now: float) -> list[Coming]:
+        """Return the slots that come next, `count` at most, if nothing more arrives or fails; never while paused."""
+        self.backlog.release(now)
+        slots = coming(self.backlog, self._next_slot(now), self.pace.spacing(self.batch_size), count)
+        return [each._replace(start=NEVER) for each in slots] if self.paused else slots
 
     def waiting(self, priority: Priority) -> int:
         """Return how many slots the waiting work of this priority takes, as far as it is ready."""
@@ -244,6 +258,12 @@ class Lane:
         return self.backlog.slots[priority].total + sum(each.ready_slots - each.weight for each in delayed)
 
     # Plumbing
+
+    def _forecast(self, work: Work, now: float) -> Forecast:
+        slots = slots_of(self.backlog, work, self._next_slot(now), self.pace.spacing(self.batch_size))
+        if self.paused:
+            return Forecast(slots.position, NEVER, NEVER)
+        return Forecast(slots.position, slots.first, slots.last + self.pace.expected_duration(slots.last_length))
 
     def _next_slot(self, now: float) -> float:
         """Return when the next slot opens: not before the running batch is expected to end, nor during a hold."""

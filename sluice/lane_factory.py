@@ -7,11 +7,12 @@ from sluice.clock import Clock
 from sluice.dispatcher import Dispatcher, Limits
 from sluice.http_upstream import HttpUpstream
 from sluice.journal import Journal
-from sluice.lane import Lane, Sequencer
+from sluice.lane import Lane
 from sluice.models import DEFAULT_LANE
 from sluice.pace import Pace
 from sluice.retention import Retention
 from sluice.retry import RetryPolicy
+from sluice.sequencer import Sequencer
 from sluice.settings import Settings
 from sluice.upstream import SimulatedUpstream, Upstream
 

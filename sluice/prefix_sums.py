@@ -68,3 +68,13 @@ class PrefixSums:
             if node is not None:
                 total += sum(node[:child])
         return total
+
+    def first(self) -> int | None:
+        """Return the smallest place with an amount, or None if there is none. O(log place)."""
+        if not self.total:
+            return None
+        place = 0
+        for nodes in reversed(self._levels):
+            child = next(child for child, amount in enumerate(nodes[place]) if amount)
+            place = (place << BITS) | child
+        return place

@@ -2,10 +2,11 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 from itertools import islice
 
+from sluice.background import in_background
 from sluice.clock import Clock
 from sluice.events import Event, Expired, KeysExpired
 from sluice.journal import JournalError
@@ -26,16 +27,9 @@ class Retention:
         self._seconds = seconds
         self._idempotency_ttl = idempotency_ttl
 
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
+    def running(self) -> AbstractAsyncContextManager[None]:
         """Forget in the background until the block is left."""
-        task = asyncio.create_task(self.run(), name="retention")
-        try:
-            yield
-        finally:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
+        return in_background(self.run(), "retention")
 
     async def run(self) -> None:
         """Forget until cancelled."""

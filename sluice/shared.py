@@ -2,18 +2,21 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 
+from sluice.background import in_background
 from sluice.clock import Clock
 from sluice.fleet import Fleet
 from sluice.journal import JournalRefusedError, LeaseLostError
 from sluice.journal.postgres import PostgresJournal
 from sluice.journal.postgres_database import Database
-from sluice.lane import Lane, Sequencer
+from sluice.lane import Lane
 from sluice.lane_factory import LaneFactory
 from sluice.lanes import Lanes
+from sluice.logs import logging_batches
 from sluice.pace import START_BUDGET
 from sluice.process import no_collections, on_stop
+from sluice.sequencer import Sequencer
 from sluice.settings import Settings, refuse_to_start
 from sluice.upstream import Upstream
 
@@ -43,6 +46,9 @@ class SharedService:
         """Why nothing can be done at present, if so."""
         return self._database.trouble
 
+    async def probe(self) -> None:
+        """Return at once: whoever follows the lanes finds out."""
+
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Lanes]:
         """Run until the block is left; from SIGTERM on no batch starts here."""
@@ -70,8 +76,8 @@ class SharedService:
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self._database.running(wake_all))
             for name in lanes:
-                following = asyncio.create_task(journals[name].follower.follow(), name=f"follow {name}")
-                stack.push_async_callback(_end, following)
+                following = in_background(journals[name].follower.follow(), f"follow {name}")
+                await stack.enter_async_context(following)
             fleet = None
             if self._stands_by:
 
@@ -103,6 +109,7 @@ class SharedService:
         async with AsyncExitStack() as stack:
             dispatcher = await self._factory.dispatcher(lane, stack, may_send)
             await stack.enter_async_context(self._factory.retention(lane).running())
+            stack.enter_context(logging_batches(lane))
             await stack.enter_async_context(dispatcher.running(self._settings.shutdown_grace, stopped.set))
             waiters = [asyncio.create_task(event.wait()) for event in (release, stopped)]
             try:
@@ -110,9 +117,3 @@ class SharedService:
             finally:
                 for waiter in waiters:
                     waiter.cancel()
-
-
-async def _end(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    with suppress(asyncio.CancelledError):
-        await task

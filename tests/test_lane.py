@@ -111,3 +111,20 @@ def test_more_ids_tried_again_share_slots_and_are_all_counted_as_waiting(loop: V
 
     assert bench.lane.waiting(Priority.HIGH) == 1
     assert len(bench.lane.backlog.delayed) == 1
+
+
+def test_observer_that_fails_stops_nothing_and_is_logged(loop: VirtualLoop, caplog: pytest.LogCaptureFixture) -> None:
+    class Broken:
+        def applied(self, event: Event) -> None:
+            raise RuntimeError("blind")
+
+        def restored(self) -> None:
+            """See nothing."""
+
+    bench = Bench(loop, RecordingUpstream()).start()
+    bench.lane.observers.append(Broken())
+    ingestion = bench.submit([1, 2, 3, 4], Priority.LOW)
+    loop.advance(30)
+
+    assert ingestion.is_done
+    assert "an observer failed" in caplog.text

@@ -37,6 +37,13 @@ def test_sums_are_those_of_a_plain_dict(changes: list[tuple[int, int]], asked: l
         assert sums.before(place) == sum(amount for each, amount in model.items() if each < place)
 
 
+@given(changes=CHANGES)
+def test_first_place_is_the_smallest_in_use(changes: list[tuple[int, int]]) -> None:
+    sums, model = changed(changes)
+
+    assert sums.first() == min((place for place, amount in model.items() if amount), default=None)
+
+
 @given(changes=CHANGES, data=st.data())
 def test_every_node_has_a_place_in_use_beneath_it(changes: list[tuple[int, int]], data: st.DataObject) -> None:
     sums, model = changed(changes)
@@ -83,6 +90,7 @@ def test_sums_made_at_once_are_and_stay_those_of_amounts_added_one_by_one(
     def assert_same() -> None:
         assert at_once.total == one_by_one.total
         assert nodes(at_once) == nodes(one_by_one)
+        assert at_once.first() == one_by_one.first()
         for each in [*asked, *model, *(place + 1 for place in model)]:
             assert at_once.before(each) == one_by_one.before(each)
 

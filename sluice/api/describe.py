@@ -1,9 +1,12 @@
 """A lane's state as the API's answers."""
 
-from datetime import UTC, datetime
+from collections.abc import Iterable
+from datetime import datetime
 
-from sluice.clock import Clock
-from sluice.ingestion import NEVER, Ingestion, Trouble
+from sluice.clock import Clock, utc
+from sluice.coming import Coming
+from sluice.history import History, Slot
+from sluice.ingestion import NEVER, Ingestion, Trouble, batch_id
 from sluice.lane import Lane
 from sluice.models import BatchStatus, Priority
 from sluice.schemas import (
@@ -18,14 +21,16 @@ from sluice.schemas import (
     RunningResponse,
     StatusResponse,
 )
+from sluice.timeline_schemas import (
+    ComingSlot,
+    ForecastResponse,
+    ForecastsResponse,
+    PastSlot,
+    SlotsResponse,
+    UtilisationResponse,
+)
 
-LAST_TIME = 253_402_300_799  # 9999-12-31T23:59:59Z: RFC 3339 has no later one
 NAMES: dict[Priority, PriorityName] = {Priority.HIGH: "HIGH", Priority.MEDIUM: "MEDIUM", Priority.LOW: "LOW"}
-
-
-def utc(time: float) -> datetime:
-    """Return Unix seconds as a date."""
-    return datetime.fromtimestamp(min(time, LAST_TIME), UTC)
 
 
 class Description:
@@ -66,6 +71,62 @@ class Description:
         summary = self.ingestion(ingestion)
         batches = [_batch(ingestion, index) for index in indexes]
         return StatusResponse(**dict(summary), batches=batches)
+
+    def forecasts(self, total_ids: int) -> ForecastsResponse:
+        """Describe what the forecast of that many IDs would be at each priority."""
+        forecasts = {priority: self._lane.quote(total_ids, priority, self._now) for priority in Priority}
+        return ForecastsResponse(
+            lane=self._lane.name,
+            total_ids=total_ids,
+            total_batches=-(-total_ids // self._lane.batch_size),
+            forecasts={
+                NAMES[priority]: ForecastResponse(
+                    position=forecast.position,
+                    expected_start=self._at(forecast.start),
+                    expected_completion=self._at(forecast.completion),
+                )
+                for priority, forecast in forecasts.items()
+            },
+        )
+
+    def slots(self, history: History, past: int, coming: int, lanes: Iterable[str]) -> SlotsResponse:
+        """Describe the last `past` slots and the next `coming` ones. O((past + coming) log n)."""
+        lane = self._lane
+        utilisation = history.utilisation(self._now)
+        return SlotsResponse(
+            lane=lane.name,
+            lanes=list(lanes),
+            interval=lane.pace.interval,
+            batch_size=lane.batch_size,
+            utilisation=None if utilisation is None else UtilisationResponse(**utilisation._asdict()),
+            past=[self._past(slot) for slot in [*history.slots][-past:] if past],
+            coming=[self._coming(slot) for slot in lane.coming(coming, self._now)],
+        )
+
+    def _past(self, slot: Slot) -> PastSlot:
+        return PastSlot(
+            ingestion_id=slot.ingestion_id,
+            priority=NAMES[slot.priority],
+            batch_ids=[batch_id(slot.ingestion_id, index) for index in slot.batches],
+            ids=slot.ids,
+            is_retry=slot.is_retry,
+            started_at=utc(slot.started_at + self._offset),
+            finished_at=None if slot.finished_at is None else utc(slot.finished_at + self._offset),
+            completed=slot.completed,
+            failed=slot.failed,
+            retrying=slot.retrying,
+        )
+
+    def _coming(self, slot: Coming) -> ComingSlot:
+        batch = slot.ingestion.batch(slot.positions)
+        return ComingSlot(
+            ingestion_id=batch.ingestion_id,
+            priority=NAMES[slot.ingestion.priority],
+            batch_ids=list(dict.fromkeys(batch.batch_ids)),
+            ids=batch.ids,
+            is_retry=slot.positions[0] in slot.ingestion.troubles,
+            expected_start=self._at(slot.start),
+        )
 
     def queue(self) -> QueueResponse:
         """Describe what waits, what runs, and what stands in the way."""

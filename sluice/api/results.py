@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 from pydantic_core import to_json
 
-from sluice.api.describe import utc
+from sluice.clock import utc
 from sluice.ingestion import Ingestion
 from sluice.journal import JournalError, Result
 from sluice.lane import Lane
