@@ -1,7 +1,7 @@
 """Every lane of the service, and what is looked for in all of them."""
 
 import asyncio
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from heapq import merge
 
 from sluice.ingestion import Ingestion
@@ -14,6 +14,7 @@ class Lanes(Mapping[str, Lane]):
 
     def __init__(self, lanes: Mapping[str, Lane]) -> None:
         self._lanes = dict(lanes)
+        self._at_close: list[Callable[[], object]] = []
 
     def __getitem__(self, name: str) -> Lane:
         return self._lanes[name]
@@ -56,8 +57,14 @@ class Lanes(Mapping[str, Lane]):
         """Learn of everything that any process appended before now; raise `JournalError` if that is impossible."""
         await asyncio.gather(*(lane.journal.catch_up() for lane in self._lanes.values()))
 
+    def at_close(self, call: Callable[[], object]) -> None:
+        """Have something called when there will be no more progress."""
+        self._at_close.append(call)
+
     def close(self) -> None:
         """Let those who follow the progress of any lane know that there will be no more."""
+        for call in self._at_close:
+            call()
         for lane in self._lanes.values():
             lane.close()
 

@@ -206,7 +206,7 @@ def serving(
         clock.set_too(partial(set_clock, settings.database_url))
     chosen = None if simulated else upstream or ScriptedUpstream()
     wiretap = Wiretap(create_app(settings, chosen, clock))
-    with ThreadPoolExecutor(1) as thread, TestClient(wiretap) as client:
+    with ThreadPoolExecutor(4) as thread, TestClient(wiretap) as client:
         service = Service(client, clock, wiretap, thread)
         try:
             yield service
