@@ -126,7 +126,12 @@ class Dispatcher:
         now = self._clock.now()
         for item, answer in zip(batch.ids, answers, strict=True):
             if isinstance(answer, UpstreamError):
-                logger.warning("ID %d of ingestion %s: %s", item, batch.ingestion_id, answer)
+                logger.warning(
+                    "ID %d: %s",
+                    item,
+                    answer,
+                    extra={"lane": self.lane.name, "ingestion_id": batch.ingestion_id, "ids": batch.ids},
+                )
 
         def finish() -> Sequence[Event]:
             if not self._runs(batch):

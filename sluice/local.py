@@ -9,10 +9,11 @@ from sluice.clock import Clock
 from sluice.journal import Journal, JournalRefusedError
 from sluice.journal.memory import MemoryJournal
 from sluice.journal.sqlite import SqliteFile
-from sluice.lane import Sequencer
 from sluice.lane_factory import LaneFactory
 from sluice.lanes import Lanes
+from sluice.logs import logging_batches
 from sluice.process import claim_backlog, no_collections, on_stop, stop_server
+from sluice.sequencer import Sequencer
 from sluice.settings import Settings, refuse_to_start
 from sluice.upstream import Upstream
 
@@ -28,18 +29,24 @@ class LocalService:
         self.clock = clock
         self._settings = settings
         self._factory = LaneFactory(settings, clock, upstreams)
+        self._file: SqliteFile | None = None
         self._opened = [self._open()]
 
     @property
     def trouble(self) -> str | None:
-        """Why nothing can be done at present: there is no such time."""
-        return None
+        """Why nothing can be recorded at present, if so."""
+        return self._file.trouble if self._file is not None else None
+
+    async def probe(self) -> None:
+        """Find out whether that is over."""
+        if self._file is not None:
+            await self._file.probe()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Lanes]:
         """Run until the block is left; from SIGTERM on no batch starts."""
         async with AsyncExitStack() as stack:
-            file = self._opened.pop() if self._opened else self._open()
+            file = self._file = self._opened.pop() if self._opened else self._open()
             if file is not None:
                 stack.push_async_callback(file.close)
             sequencer = Sequencer()
@@ -64,6 +71,7 @@ class LocalService:
             for lane in lanes.values():
                 await stack.enter_async_context(self._factory.retention(lane).running())
             for dispatcher in dispatchers:
+                stack.enter_context(logging_batches(dispatcher.lane))
                 await stack.enter_async_context(dispatcher.running(self._settings.shutdown_grace, stop_server))
             yield lanes
             begin_to_stop()  # all at once, not one after the other

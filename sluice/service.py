@@ -22,6 +22,9 @@ class Service(Protocol):
     def trouble(self) -> str | None:
         """Why nothing can be accepted or decided at present, if so."""
 
+    async def probe(self) -> None:
+        """Find out whether what was the trouble is over."""
+
     def running(self) -> AbstractAsyncContextManager[Lanes]:
         """Run until the block is left; from SIGTERM on no batch starts."""
 

@@ -72,6 +72,10 @@ class Settings(BaseSettings):
     idempotency_ttl: Annotated[Seconds, Field(description="seconds that an Idempotency-Key is remembered")] = 86_400.0
     max_ids: Annotated[int, Field(ge=1, description="IDs per ingestion, at most")] = 1_000_000
     max_body_bytes: Annotated[int, Field(ge=1, description="bytes per request body, at most")] = 32 * 1024 * 1024
+    log_level: Annotated[
+        Literal["DEBUG", "INFO", "WARNING", "ERROR"],
+        Field(description="what is logged, at least; `INFO` has the start and the end of every batch"),
+    ] = "INFO"
     shutdown_grace: Annotated[Seconds, Field(description="seconds that a running batch has to finish on SIGTERM")] = (
         10.0
     )

@@ -2,10 +2,10 @@
 
 import asyncio
 import gc
-import logging
 import signal
 from collections.abc import Mapping
 
+from sluice import logs
 from sluice.clock import SystemClock
 from sluice.lane_factory import by_lane
 from sluice.service import Service, open_service
@@ -18,10 +18,8 @@ def run(upstream: Upstream | Mapping[str, Upstream] | None = None) -> None:
 
     Upstreams come from the settings, unless given: one for the default lane, or several by lane.
     """
-    logging.basicConfig(format="%(levelname)s: %(message)s")
-    # Not the libraries' as well: one of them would log every call, and with it a key in the upstream's URL.
-    logging.getLogger("sluice").setLevel(logging.INFO)
     settings = load_settings()
+    logs.configure(settings.log_level)
     if not settings.is_shared:
         refuse_to_start("DATABASE_URL: a worker needs postgresql://host/database; anything else one web process does")
     asyncio.run(_run(open_service(settings, SystemClock(), by_lane(upstream))))

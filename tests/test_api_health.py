@@ -69,7 +69,7 @@ def test_while_its_database_is_away_it_accepts_nothing_and_is_alive_and_what_is_
             meanwhile = service.status(ingestion_id), service.get("/queue"), service.get("/ingestions")
             alive = service.get("/healthz")
 
-        assert_problem(unready, 503, "The database is away; the log says why.")
+        assert_problem(unready, 503, "Nothing can be recorded now; the log says why.")
         for response in refused:
             assert_problem(response, 503, "Nothing can be recorded now: the database ")
             assert int(response.headers["retry-after"]) > 0

@@ -11,7 +11,7 @@ from sluice.schemas import HealthResponse
 from sluice.service import Service
 
 STOPPING = "The server is stopping."
-AWAY = "The database is away; the log says why."
+AWAY = "Nothing can be recorded now; the log says why."
 
 
 def add_routes(router: APIRouter, service: Service) -> None:
@@ -37,7 +37,9 @@ def add_routes(router: APIRouter, service: Service) -> None:
         },
     )
     async def ready(request: Request) -> HealthResponse:
-        """Answer 503 while the database is away or the server stops: a host sends requests elsewhere meanwhile."""
+        """Answer 503 while nothing can be recorded or the server stops: a host sends requests elsewhere meanwhile."""
+        if service.trouble is not None:
+            await service.probe()
         if service.trouble is not None:
             raise ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, AWAY)
         if any(lane.is_closing for lane in lanes_of(request).values()):

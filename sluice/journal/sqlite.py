@@ -2,9 +2,9 @@
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -32,6 +32,7 @@ class SqliteFile:
     def __init__(self, path: Path, clock: Clock) -> None:
         """Open and lock the file, making it if need be; raise `JournalRefusedError` if it cannot be used."""
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="journal")
+        self.trouble: str | None = None  # why the last commit failed, if it did
         self._appends: list[_Append] = []
         self._writer: asyncio.Task[None] | None = None
         try:
@@ -89,6 +90,17 @@ class SqliteFile:
         except sqlite3.Error as error:
             raise JournalError(f"the journal {_reason(error)}") from error
 
+    async def probe(self) -> None:
+        """Find out, by writing something, whether what was the trouble is over."""
+        if self.trouble is None:
+            return
+        try:
+            await self.in_thread(self._try)
+        except JournalError as error:
+            self.trouble = str(error)
+        else:
+            self.trouble = None
+
     async def close(self) -> None:
         """Finish what was appended and close the file."""
         if self._writer is not None:
@@ -104,6 +116,7 @@ class SqliteFile:
                 await self.in_thread(self._commit, [(each.lane, event) for each in group for event in each.events])
             except Exception as error:  # noqa: BLE001 - it is raised where the appends were called; others go on
                 failure = error
+            self.trouble = str(failure) if isinstance(failure, JournalError) else None
             for append in group:
                 self._settle(append, failure)
         self._writer = None
@@ -123,10 +136,21 @@ class SqliteFile:
             append.done.set_exception(failure)
 
     def _commit(self, events: Sequence[tuple[str, Event]]) -> None:
-        self._database.execute("BEGIN IMMEDIATE")
-        try:
+        with self._transaction():
             for lane, event in events:
                 self.tables.write(lane, event)
+
+    def _try(self) -> None:
+        with self._transaction():
+            # It takes up room in the file, and gives it back.
+            self._database.execute("CREATE TABLE probe (id)")
+            self._database.execute("DROP TABLE probe")
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._database.execute("BEGIN IMMEDIATE")
+        try:
+            yield
             self._database.execute("COMMIT")
         except BaseException:
             if self._database.in_transaction:

@@ -19,7 +19,7 @@ from sluice.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
-PLAIN = "uvicorn main:app --port $PORT"
+PLAIN = "uvicorn main:app --port $PORT --no-access-log"
 
 
 def free_port() -> int:
@@ -57,7 +57,10 @@ class Server(NamedTuple):
 
 
 def spawn(command: str, **environment: str) -> subprocess.Popen[str]:
-    """Start a command line of this environment's `bin` as a host would, output captured."""
+    """Start a command line of this environment's `bin` as a host would, output captured.
+
+    Nobody reads that before the end: it must not have more than a pipe holds.
+    """
     inherited = {
         name: value
         for name, value in os.environ.items()
@@ -67,7 +70,7 @@ def spawn(command: str, **environment: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [BIN / arguments[0], *arguments[1:]],
         cwd=ROOT,
-        env={**inherited, **environment},
+        env={**inherited, "LOG_LEVEL": "WARNING", **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

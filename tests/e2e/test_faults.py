@@ -115,6 +115,7 @@ def test_full_disk_refuses_what_it_cannot_keep_and_recovers_by_itself(
             assert [response.status_code for response in refused] == [503] * 3
             assert {response.headers["Content-Type"] for response in refused} == {"application/problem+json"}
             assert all(int(response.headers["Retry-After"]) > 0 for response in refused)
+            assert [server.client.get(path).status_code for path in ("/readyz", "/healthz")] == [503, 200]
             time.sleep(0.2)  # for the batch that is running
             called = len(upstream.calls)
             time.sleep(0.4)
@@ -127,6 +128,7 @@ def test_full_disk_refuses_what_it_cannot_keep_and_recovers_by_itself(
 
             limit_file_size(server, UNLIMITED)
 
+            assert server.client.get("/readyz").status_code == 200
             accepted = server.client.post("/ingest", json=body, headers=key)
             assert accepted.status_code == 200
             assert "Idempotency-Replayed" not in accepted.headers

@@ -150,7 +150,7 @@ def test_oversized_body_is_refused_before_it_has_been_sent() -> None:
 
 def test_client_that_goes_away_in_mid_body_costs_no_traceback() -> None:
     head = "POST /ingest HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n{"
-    with serving() as server:
+    with serving("uvicorn main:app --port $PORT") as server:
         with socket.create_connection(("127.0.0.1", server.port), timeout=5) as connection:
             connection.sendall(head.encode())
             time.sleep(0.2)

@@ -1,0 +1,24 @@
+"""What monitoring asks for."""
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import PlainTextResponse
+from prometheus_client.exposition import choose_encoder
+
+from sluice.api.documented import METRICS, not_allowed
+from sluice.metrics import Metrics
+
+
+def add_routes(router: APIRouter) -> None:
+    """Add `/metrics`."""
+
+    @router.get(
+        "/metrics",
+        summary="Measure",
+        response_class=PlainTextResponse,
+        responses={**METRICS, **not_allowed("POST", "/metrics")},
+    )
+    async def metrics(request: Request) -> Response:
+        """Tell Prometheus what is measured, in its text format or in OpenMetrics, as it asks for."""
+        measured: Metrics = request.scope["state"]["metrics"]
+        encode, media_type = choose_encoder(request.headers.get("accept", ""))
+        return Response(encode(measured.registry), headers={"Content-Type": media_type})

@@ -1,0 +1,97 @@
+"""How the log is written: a line of JSON per entry, or, on a terminal, a line that people read."""
+
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import structlog
+
+from sluice.events import Event, Finished, Started
+from sluice.lane import Lane
+
+logger = logging.getLogger("sluice.batches")
+
+
+def configure(level: str) -> None:
+    """Write everything that is logged to standard error; `level` is the least that Sluice's own entries must have.
+
+    Libraries' entries are written from warnings on: some of them would log every
+    call, and with it a key in the upstream's URL.
+    """
+    is_terminal = sys.stderr.isatty()
+    # The console shows tracebacks itself.
+    rendering: list[structlog.typing.Processor] = (
+        [structlog.dev.ConsoleRenderer()]
+        if is_terminal
+        else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+    )
+    formatter = structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=[
+            structlog.processors.TimeStamper(fmt="iso", utc=not is_terminal),
+            structlog.stdlib.add_log_level,
+            structlog.stdlib.add_logger_name,
+            structlog.stdlib.ExtraAdder(),
+            _without_colours,
+        ],
+        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *rendering],
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(formatter)
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.WARNING)
+    logging.getLogger("sluice").setLevel(level)
+    for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
+        # uvicorn gave them handlers of their own before it loaded the app.
+        server = logging.getLogger(name)
+        if server.handlers:  # else it is switched off, or passes on what it gets
+            server.handlers.clear()
+            server.propagate = True
+
+
+def _without_colours(_logger: object, _name: str, entry: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """Leave out the text that uvicorn gives a second time, with colours."""
+    entry.pop("color_message", None)
+    return entry
+
+
+@contextmanager
+def logging_batches(lane: Lane) -> Iterator[None]:
+    """Log every batch of a lane that this process runs, until the block is left."""
+    observer = _BatchLog(lane)
+    lane.observers.append(observer)
+    try:
+        yield
+    finally:
+        lane.observers.remove(observer)
+
+
+class _BatchLog:
+    """Looks on at a lane and logs its batches."""
+
+    def __init__(self, lane: Lane) -> None:
+        self._lane = lane
+
+    def applied(self, event: Event) -> None:
+        """Log the start and the end of a batch."""
+        if not isinstance(event, Started | Finished) or not logger.isEnabledFor(logging.INFO):
+            return
+        positions = event.positions if isinstance(event, Started) else [each.position for each in event.outcomes]
+        ingestion = self._lane.ingestions[event.ingestion_id]
+        batch = ingestion.batch(tuple(positions))
+        about: dict[str, object] = {
+            "lane": self._lane.name,
+            "ingestion_id": batch.ingestion_id,
+            "batch_ids": list(dict.fromkeys(batch.batch_ids)),
+            "ids": batch.ids,
+        }
+        if isinstance(event, Started):
+            logger.info("batch started", extra={**about, "priority": ingestion.priority.name})
+            return
+        failed = [ingestion.ids[each.position] for each in event.outcomes if each.error is not None]
+        seconds = round(event.at - self._lane.pace.last_start, 6)
+        logger.info("batch finished", extra={**about, "seconds": seconds, "failed": failed})
+
+    def restored(self) -> None:
+        """Go on: there is nothing to log."""

@@ -1,0 +1,232 @@
+"""What monitoring is told, in the terms of Prometheus."""
+
+from collections.abc import Callable, Iterator
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, disable_created_metrics
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from sluice.clock import Clock
+from sluice.events import (
+    Accepted,
+    Cancelled,
+    Event,
+    Expired,
+    Finished,
+    Held,
+    Interrupted,
+    KeysExpired,
+    Paused,
+    Reprioritised,
+    Resumed,
+    Revived,
+    Started,
+)
+from sluice.history import History
+from sluice.ingestion import NEVER
+from sluice.journal.measured import MeasuredJournal
+from sluice.lane import Lane
+from sluice.models import Priority
+
+LATENESS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+UPSTREAM = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 3, 5, 10, 20, 30, 60)
+COMMIT = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5)
+REQUEST = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
+
+# A series beside each counter that tells when it began, which the process's start does for all of them.
+disable_created_metrics()  # type: ignore[no-untyped-call]
+
+
+class Metrics:
+    """Everything that is measured, in a registry of its own. Counts begin with the process."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.registry = CollectorRegistry()
+        self._clock = clock
+        self._gauges = _Gauges(clock)
+        self.registry.register(self._gauges)
+        ProcessCollector(registry=self.registry)
+        self._known_requests: dict[tuple[str, str, int], Histogram] = {}
+        lane = ["lane"]
+        self.accepted = Counter(
+            "sluice_ingestions_accepted", "Ingestions taken in.", [*lane, "priority"], registry=self.registry
+        )
+        self.starts = Counter(
+            "sluice_batch_starts",
+            "Batches started: first attempts, and retries.",
+            [*lane, "attempt"],
+            registry=self.registry,
+        )
+        self.batches = Counter(
+            "sluice_batches",
+            "Batches that ended, by the worst that came of their IDs.",
+            [*lane, "outcome"],
+            registry=self.registry,
+        )
+        self.ids = Counter(
+            "sluice_ids", "IDs that were tried, by what came of it.", [*lane, "outcome"], registry=self.registry
+        )
+        self.holds = Counter(
+            "sluice_holds", "Times that the upstream asked to be left alone.", lane, registry=self.registry
+        )
+        self.lateness = Histogram(
+            "sluice_start_lateness_seconds",
+            "How much later a batch started than it could have.",
+            lane,
+            buckets=LATENESS,
+            registry=self.registry,
+        )
+        self.upstream = Histogram(
+            "sluice_upstream_seconds",
+            "How long the upstream took for a batch.",
+            lane,
+            buckets=UPSTREAM,
+            registry=self.registry,
+        )
+        self.commits = Histogram(
+            "sluice_journal_commit_seconds",
+            "How long it took to record something, waiting for others included.",
+            lane,
+            buckets=COMMIT,
+            registry=self.registry,
+        )
+        self.requests = Histogram(
+            "sluice_http_request_seconds",
+            "How long it took until the answer to a request began.",
+            ["method", "route", "status"],
+            buckets=REQUEST,
+            registry=self.registry,
+        )
+
+    def watch(self, lane: Lane, history: History) -> None:
+        """Measure a lane from now on."""
+        lane.observers.append(_LaneMetrics(self, lane, self._clock))
+        lane.journal = MeasuredJournal(lane.journal, self.commits.labels(lane.name).observe)
+        self._gauges.lanes.append((lane, history))
+
+    def note_request(self, method: str, route: str, status: int, seconds: float) -> None:
+        """Measure a request: the template of its route, never its path, for there is no end to those."""
+        key = (method, route, status)
+        known = self._known_requests.get(key)
+        if known is None:
+            known = self._known_requests[key] = self.requests.labels(method, route, str(status))
+        known.observe(seconds)
+
+    def count_listeners(self, listeners: Callable[[], int]) -> None:
+        """Tell how many listen to events, whenever that is asked for."""
+        self._gauges.listeners = listeners
+
+
+class _Gauges(Collector):
+    """What is looked up when it is asked for."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.lanes: list[tuple[Lane, History]] = []
+        self.listeners: Callable[[], int] = lambda: 0
+        self._clock = clock
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        by_priority = ["lane", "priority"]
+        backlog = GaugeMetricFamily("sluice_backlog_batches", "Batches that could start.", labels=by_priority)
+        oldest = GaugeMetricFamily(
+            "sluice_oldest_wait_seconds", "How long the first of those that wait has been waiting.", labels=by_priority
+        )
+        retrying = GaugeMetricFamily(
+            "sluice_retrying_ingestions",
+            "Ingestions with IDs that wait for their time to be tried again.",
+            labels=["lane"],
+        )
+        used = GaugeMetricFamily(
+            "sluice_utilisation_ratio", "The share of the permitted rate that was used lately.", labels=["lane"]
+        )
+        paused = GaugeMetricFamily("sluice_paused", "Whether an operator stopped the lane.", labels=["lane"])
+        held = GaugeMetricFamily("sluice_held", "Whether the upstream asked to be left alone.", labels=["lane"])
+        running = GaugeMetricFamily("sluice_running_batches", "Batches that the upstream is at.", labels=["lane"])
+        now, time = self._clock.now(), self._clock.time()
+        for lane, history in self.lanes:
+            lane.backlog.release(now)
+            for priority in Priority:
+                backlog.add_metric([lane.name, priority.name], lane.waiting(priority))
+                first = lane.backlog.slots[priority].first()
+                wait = 0.0 if first is None else max(0.0, time - lane.by_seq[first].created_time)
+                oldest.add_metric([lane.name, priority.name], wait)
+            retrying.add_metric([lane.name], len(lane.backlog.delayed))
+            if utilisation := history.utilisation(now):
+                used.add_metric([lane.name], utilisation.share)
+            paused.add_metric([lane.name], lane.paused is not None)
+            held.add_metric([lane.name], lane.held is not None and lane.held.until > now)
+            running.add_metric([lane.name], lane.running is not None)
+        listeners = GaugeMetricFamily("sluice_event_listeners", "Listeners to server-sent events.", self.listeners())
+        yield from (backlog, oldest, retrying, used, paused, held, running, listeners)
+
+
+class _LaneMetrics:
+    """Looks on at a lane and measures."""
+
+    def __init__(self, metrics: Metrics, lane: Lane, clock: Clock) -> None:
+        self._lane = lane
+        self._clock = clock
+        name = lane.name
+        self._accepted = tuple(metrics.accepted.labels(name, priority.name) for priority in Priority)
+        self._starts = [metrics.starts.labels(name, attempt) for attempt in ("first", "retry")]
+        outcomes = ("completed", "failed", "retrying")
+        self._ids = {outcome: metrics.ids.labels(name, outcome) for outcome in outcomes}
+        self._batches = {outcome: metrics.batches.labels(name, outcome) for outcome in (*outcomes, "interrupted")}
+        self._holds = metrics.holds.labels(name)
+        self._lateness = metrics.lateness.labels(name)
+        self._upstream = metrics.upstream.labels(name)
+        self._due = NEVER  # when the next batch could start, and when the one that runs could have
+        self._running_due = NEVER
+        self._look()
+
+    def applied(self, event: Event) -> None:
+        """Measure what an event tells."""
+        match event:
+            case Accepted():
+                self._accepted[event.priority].inc()
+                if self._due == NEVER:
+                    self._look()
+            case Started():
+                is_retry = event.positions[0] in self._lane.ingestions[event.ingestion_id].troubles
+                self._starts[is_retry].inc()
+                self._running_due, self._due = self._due, NEVER
+            case Finished():
+                self._finished(event)
+                self._look()
+            case Interrupted():
+                self._batches["interrupted"].inc()
+                self._look()
+            case Held():
+                self._holds.inc()
+                self._look()
+            case Paused() | Resumed() | Cancelled() | Reprioritised() | Revived():
+                self._look()
+            case Expired() | KeysExpired():
+                pass
+
+    def restored(self) -> None:
+        """Begin anew to look for what is late."""
+        self._due = self._running_due = NEVER
+        self._look()
+
+    def _look(self) -> None:
+        """Note when the next batch can start; where it could have already, that stays."""
+        if self._lane.running is not None:
+            return
+        now = self._clock.now()
+        at = self._lane.next_start(now)
+        if at > now or self._due > now:
+            self._due = at
+
+    def _finished(self, event: Finished) -> None:
+        # By now the lane knows when the call came, where the batch ran in this process.
+        started = self._lane.pace.last_start
+        self._upstream.observe(max(0.0, event.at - started))
+        if self._running_due < NEVER:
+            self._lateness.observe(max(0.0, started - self._running_due))
+        worst = "completed"
+        for outcome in event.outcomes:
+            came = "completed" if outcome.error is None else "failed" if outcome.retry_at is None else "retrying"
+            self._ids[came].inc()
+            worst = max(worst, came, key=("completed", "retrying", "failed").index)
+        self._batches[worst].inc()
