@@ -1,0 +1,103 @@
+"""A real browser on the live page: Debian's Chromium, driven with Playwright."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, Request, expect, sync_playwright
+
+from tests.e2e.servers import ROOT, Server
+
+AXE = ROOT / "tests" / "node" / "node_modules" / "axe-core" / "axe.min.js"
+DESKTOP = {"width": 1280, "height": 900}
+PHONE = {"width": 390, "height": 844}
+PACE = {"BATCH_INTERVAL": "1", "UPSTREAM_DELAY": "0.1"}
+SLOW = {"BATCH_INTERVAL": "30", "UPSTREAM_DELAY": "0.1"}
+# Seconds that a browser on two busy cores may take to show what happened.
+PATIENCE = 15.0
+
+
+class Trouble:
+    """What a page complains of: on its console, in its scripts, about what it cannot load, and where it goes."""
+
+    def __init__(self, page: Page, origin: str) -> None:
+        self.seen: list[str] = []
+        self._origin = origin
+        page.on("console", self._on_console)
+        page.on("pageerror", lambda error: self.seen.append(f"error: {error}"))
+        page.on("request", self._on_request)
+
+    def _on_console(self, message: ConsoleMessage) -> None:
+        if message.type in ("error", "warning"):
+            self.seen.append(f"{message.type}: {message.text}")
+
+    def _on_request(self, request: Request) -> None:
+        if not request.url.startswith((self._origin, "data:")):
+            self.seen.append(f"went to {request.url}")
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """Run a headless browser."""
+    path = shutil.which("chromium")
+    assert path, "the tests of the page need Debian's chromium"
+    with sync_playwright() as playwright:
+        # Its own sandbox is not to be had by root in a container; it only ever sees the page under test.
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-dev-shm-usage"])
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
+def violations(page: Page) -> list[dict[str, Any]]:
+    """Return what axe-core finds wrong on the page as it is, the serious and critical."""
+    # Through the debugger's door: the page's own policy would let no script in.
+    page.evaluate(AXE.read_text())
+    found = json.loads(page.evaluate("axe.run().then((results) => JSON.stringify(results.violations))"))
+    return [
+        {"id": each["id"], "impact": each["impact"], "nodes": [node["html"] for node in each["nodes"]]}
+        for each in found
+        if each["impact"] in ("serious", "critical")
+    ]
+
+
+class Visit:
+    """A page that is open, and what it complained of."""
+
+    def __init__(self, browser: Browser, server: Server, *, is_phone: bool = False, scheme: str = "light") -> None:
+        self.server = server
+        origin = str(server.client.base_url).rstrip("/")
+        self.page = browser.new_page(viewport=PHONE if is_phone else DESKTOP, color_scheme=scheme)  # type: ignore[arg-type]
+        self.trouble = Trouble(self.page, origin)
+        self.page.goto(origin)
+        expect(self.page.locator("#connection")).to_have_attribute("data-state", "live")
+
+    def submit(self, ids: str, priority: str) -> str:
+        """Submit through the form; return the id."""
+        page = self.page
+        page.fill("#ids", ids)
+        page.check(f"input[name=priority][value={priority}]", force=True)
+        expect(page.locator(f"#forecast-{priority.lower()} time")).to_be_visible()
+        page.click("#submit")
+        href = page.locator(".accepted a").get_attribute("href")
+        assert href
+        return href.rpartition("/")[2]
+
+    def row(self, ingestion_id: str) -> Locator:
+        return self.page.locator(f"tr[data-ingestion='{ingestion_id}']")
+
+    def coming(self) -> list[str]:
+        """Return the priorities of the slots to come, the next first."""
+        slots = self.page.locator(".slot[data-kind=coming]")
+        return [str(each.get_attribute("data-priority")) for each in slots.all()]
+
+    def confirm(self, button: str) -> None:
+        """Press a button and, in the dialog that asks, the one that does it."""
+        self.page.click(button)
+        dialog = self.page.locator("dialog[open]")
+        expect(dialog).to_be_visible()
+        dialog.locator("button[type=submit]").click()
+        expect(dialog).to_be_hidden()

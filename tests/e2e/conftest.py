@@ -1,0 +1,45 @@
+"""Fixtures of the tests with a browser."""
+
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Browser, expect
+
+from tests.e2e.browser import PACE, PATIENCE, SLOW, Visit, chromium
+from tests.e2e.servers import Server, serving
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    expect.set_options(timeout=PATIENCE * 1000)
+    with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with serving(**PACE) as server:
+        yield server
+
+
+@pytest.fixture
+def slow() -> Iterator[Server]:
+    """A server that starts one batch, and the next long after."""
+    with serving(**SLOW) as server:
+        yield server
+
+
+@pytest.fixture
+def visit(browser: Browser, server: Server) -> Iterator[Visit]:
+    visit = Visit(browser, server)
+    yield visit
+    visit.page.close()
+    assert visit.trouble.seen == []
+
+
+@pytest.fixture
+def still(browser: Browser, slow: Server) -> Iterator[Visit]:
+    visit = Visit(browser, slow)
+    yield visit
+    visit.page.close()
+    assert visit.trouble.seen == []
