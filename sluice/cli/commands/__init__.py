@@ -1,0 +1,1 @@
+"""What can be asked for: a function a command, by what it does."""
