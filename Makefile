@@ -6,6 +6,8 @@ BIN := .venv/bin
 # Debian keeps the server out of the PATH.
 POSTGRES := { command -v postgres || ls /usr/lib/postgresql/*/bin/postgres; } >/dev/null 2>&1 \
 	|| { apt-get update -qq && apt-get install -y -qq postgresql; }
+TOOLS := { command -v chromium && command -v npm && command -v promtool; } >/dev/null \
+	|| { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium npm prometheus; }
 
 .PHONY: run test lint bench
 .DELETE_ON_ERROR:
@@ -13,7 +15,7 @@ POSTGRES := { command -v postgres || ls /usr/lib/postgresql/*/bin/postgres; } >/
 run: .venv/run  ## serve on PORT (8000)
 	exec $(BIN)/uvicorn main:app --workers 1 --port $(PORT) --timeout-graceful-shutdown 10
 
-test: .venv/dev  ## every test
+test: .venv/dev .venv/node  ## every test
 	-$(POSTGRES)
 	$(BIN)/pytest --numprocesses 2 --dist loadfile
 
@@ -30,6 +32,7 @@ bench: .venv/dev  ## the figures, each beside its yardstick
 	$(BIN)/python -m benchmarks.backlog
 	$(BIN)/python -m benchmarks.recovery
 	$(BIN)/python -m benchmarks.plateau
+	$(BIN)/python -m benchmarks.listeners
 	$(BIN)/python -m benchmarks.fleet
 
 .venv/bin/python:
@@ -38,6 +41,11 @@ bench: .venv/dev  ## the figures, each beside its yardstick
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { apt-get update -qq && apt-get install -y -qq python3-venv; } \
 		|| { echo 'Sluice needs the module ensurepip: install python3-venv (or your system'"'"'s like)'; exit 1; }
 	$(PYTHON) -m venv .venv
+
+.venv/node: tests/node/package.json tests/node/package-lock.json | .venv/bin/python
+	-$(TOOLS)
+	npm ci --prefix tests/node --silent
+	touch $@
 
 .venv/run: requirements.txt | .venv/bin/python
 	$(BIN)/pip install --quiet --requirement requirements.txt

@@ -7,11 +7,16 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from sluice import api, problem
+from sluice import api, logs, problem
 from sluice.clock import Clock, SystemClock
+from sluice.history import History
 from sluice.lane_factory import by_lane
+from sluice.lanes import Lanes
+from sluice.metrics import Metrics
+from sluice.request_metrics import RequestMetrics
 from sluice.service import open_service
 from sluice.settings import Settings, load_settings
+from sluice.stream import Stream
 from sluice.upstream import Upstream
 
 DESCRIPTION = """Takes lists of IDs at once and feeds them to an upstream in strict priority order, at an exact pace.
@@ -28,12 +33,14 @@ def create_app(
 ) -> FastAPI:
     """Return the service as an ASGI application; its backlog lives as long as the app's lifespan.
 
-    Settings come from the environment and the upstreams from the settings, unless
-    given: one for the default lane, or several by lane. An ill-formed setting, a
-    database that cannot be used or a second process on a backlog that is not shared
-    ends the process.
+    Settings come from the environment, and the log goes where they say, unless they
+    are given; so do the upstreams: one for the default lane, or several by lane. An
+    ill-formed setting, a database that cannot be used or a second process on a backlog
+    that is not shared ends the process.
     """
-    settings = settings or load_settings()
+    if settings is None:
+        settings = load_settings()
+        logs.configure(settings.log_level)
     service = open_service(settings, clock or SystemClock(), by_lane(upstream), stands_by=settings.worker == "inline")
 
     @asynccontextmanager
@@ -42,11 +49,13 @@ def create_app(
             # All that is loaded by now stays; looking through it again at every full collection
             # would hold up requests and batch starts by tens of milliseconds.
             gc.freeze()
-            yield {"lanes": lanes}
+            watching = _watching(lanes, service.clock)
+            async with watching["stream"].running():
+                yield {"lanes": lanes, **watching}
 
     app = FastAPI(
         title="Sluice",
-        version="0.3.0",
+        version="0.4.0",
         description=DESCRIPTION,
         lifespan=lifespan,
         routes=api.routes(settings, service),
@@ -55,5 +64,18 @@ def create_app(
         # FastAPI would look for OpenTelemetry at every request, and call out wherever it is pointed to.
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
+    app.add_middleware(RequestMetrics)
     problem.install(app)
     return app
+
+
+def _watching(lanes: Lanes, clock: Clock) -> dict[str, Any]:
+    """Return what looks on at the lanes, for those who ask."""
+    stream, metrics = Stream(clock), Metrics(clock)
+    histories = {name: History(lane, clock) for name, lane in lanes.items()}
+    for name, lane in lanes.items():
+        stream.watch(lane)
+        metrics.watch(lane, histories[name])
+    metrics.count_listeners(lambda: stream.listeners)
+    lanes.at_close(stream.close)
+    return {"histories": histories, "metrics": metrics, "stream": stream}

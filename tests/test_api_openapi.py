@@ -13,6 +13,11 @@ ERRORS = {
     "DELETE /ingestions/{ingestion_id}": [404, 405, 503],
     "PATCH /ingestions/{ingestion_id}": [400, 404, 405, 409, 413, 415, 422, 503],
     "POST /ingestions/{ingestion_id}/retry": [404, 405, 409, 503],
+    "POST /forecast": [400, 405, 413, 415, 422],
+    "GET /slots": [405, 422],
+    "GET /events": [405, 422],
+    "GET /events/{ingestion_id}": [404, 405],
+    "GET /metrics": [405],
     "GET /queue": [405, 422],
     "POST /queue/pause": [400, 405, 413, 415, 422, 503],
     "POST /queue/resume": [405, 422, 503],
@@ -32,7 +37,7 @@ def operations(client: TestClient) -> dict[str, dict[str, Any]]:
 
 def test_openapi_lists_every_route_with_every_error_it_can_answer(client: TestClient) -> None:
     listed = {
-        name: sorted(int(status) for status in operation["responses"] if status != "200")
+        name: sorted(int(status) for status in operation["responses"] if status >= "400")
         for name, operation in operations(client).items()
     }
 

@@ -44,6 +44,27 @@ RESULTS: Responses = {
         }
     }
 }
+EVENTS: Responses = {
+    200: {
+        "content": {
+            "text/event-stream": {
+                "schema": {"type": "string"},
+                "example": 'event: reset\ndata: {"lane":null,"time":"2026-01-01T12:00:00Z"}\nid: 5f1a2b3c-7\n\n',
+            }
+        }
+    }
+}
+METRICS: Responses = {
+    200: {
+        "content": {
+            "text/plain": {
+                "schema": {"type": "string"},
+                "example": 'sluice_backlog_batches{lane="default",priority="HIGH"} 3.0\n',
+            }
+        }
+    }
+}
+OVER: Responses = {204: {"description": "The event named by `Last-Event-ID` was the last one."}}
 NOT_FOUND: Responses = {404: documented(HTTPStatus.NOT_FOUND, UNKNOWN)}
 NOT_RECORDED: Responses = {
     503: documented(HTTPStatus.SERVICE_UNAVAILABLE, "Nothing can be recorded now: the journal cannot be written.")
