@@ -20,9 +20,9 @@ def configure(level: str) -> None:
     call, and with it a key in the upstream's URL.
     """
     is_terminal = sys.stderr.isatty()
-    # The console shows tracebacks itself.
+    # The console shows tracebacks itself; without the values of variables, which may hold a key.
     rendering: list[structlog.typing.Processor] = (
-        [structlog.dev.ConsoleRenderer()]
+        [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
         if is_terminal
         else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     )
@@ -46,7 +46,7 @@ def configure(level: str) -> None:
         # uvicorn gave them handlers of their own before it loaded the app.
         server = logging.getLogger(name)
         if server.handlers:  # else it is switched off, or passes on what it gets
-            server.handlers.clear()
+            server.handlers = []  # not emptied: the list may be another logger's as well
             server.propagate = True
 
 

@@ -17,6 +17,7 @@ from sluice.notice import EXPIRED, KINDS, RESET, Newcomer, Notice, details, summ
 LENGTH = 1000  # notices that are kept for who comes back
 MOST_BEHIND = 1000  # notices that wait for a listener before it is dropped
 AT_ONCE = 20  # listeners
+LONGEST_NUMBER = 18  # digits
 REST = 0.05  # seconds
 
 
@@ -175,7 +176,7 @@ class Stream:
     def _since(self, event_id: str | None) -> list[Notice] | None:
         """Return what came after an event, or None if that cannot be told."""
         epoch, _, number = (event_id or "").partition("-")
-        if epoch != self._epoch or not (number.isascii() and number.isdecimal()):
+        if epoch != self._epoch or not (number.isascii() and number.isdecimal() and len(number) < LONGEST_NUMBER):
             return None
         missing = self._latest - int(number)
         if not 0 <= missing <= len(self._kept):

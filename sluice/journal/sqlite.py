@@ -143,7 +143,8 @@ class SqliteFile:
     def _try(self) -> None:
         with self._transaction():
             # It takes up room in the file, and gives it back.
-            self._database.execute("CREATE TABLE probe (id)")
+            self._database.execute("CREATE TABLE probe (data)")
+            self._database.execute("INSERT INTO probe VALUES (zeroblob(65536))")
             self._database.execute("DROP TABLE probe")
 
     @contextmanager
