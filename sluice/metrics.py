@@ -112,6 +112,10 @@ class Metrics:
             known = self._known_requests[key] = self.requests.labels(method, route, str(status))
         known.observe(seconds)
 
+    def note_readiness(self, is_ready: bool) -> None:
+        """Take note of whether work can be accepted."""
+        self._gauges.is_ready = is_ready
+
     def count_listeners(self, listeners: Callable[[], int]) -> None:
         """Tell how many listen to events, whenever that is asked for."""
         self._gauges.listeners = listeners
@@ -123,6 +127,7 @@ class _Gauges(Collector):
     def __init__(self, clock: Clock) -> None:
         self.lanes: list[tuple[Lane, History]] = []
         self.listeners: Callable[[], int] = lambda: 0
+        self.is_ready = True
         self._clock = clock
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
@@ -157,7 +162,8 @@ class _Gauges(Collector):
             held.add_metric([lane.name], lane.held is not None and lane.held.until > now)
             running.add_metric([lane.name], lane.running is not None)
         listeners = GaugeMetricFamily("sluice_event_listeners", "Listeners to server-sent events.", self.listeners())
-        yield from (backlog, oldest, retrying, used, paused, held, running, listeners)
+        ready = GaugeMetricFamily("sluice_ready", "Whether work can be accepted, as /readyz says.", self.is_ready)
+        yield from (backlog, oldest, retrying, used, paused, held, running, listeners, ready)
 
 
 class _LaneMetrics:
@@ -184,7 +190,8 @@ class _LaneMetrics:
         match event:
             case Accepted():
                 self._accepted[event.priority].inc()
-                if self._due == NEVER:
+                # What has to wait longer than for its slot, if there is anything, this one need not wait for.
+                if self._due > self._lane.pace.ready_at:
                     self._look()
             case Started():
                 is_retry = event.positions[0] in self._lane.ingestions[event.ingestion_id].troubles

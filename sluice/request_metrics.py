@@ -1,6 +1,6 @@
 """How long requests take, by the route that they were for."""
 
-from http import HTTPStatus
+from http import HTTPMethod, HTTPStatus
 from time import perf_counter
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -8,6 +8,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from sluice.metrics import Metrics
 
 UNMATCHED = "unmatched"
+METHODS = frozenset(HTTPMethod)
 
 
 class RequestMetrics:
@@ -30,7 +31,7 @@ class RequestMetrics:
             is_noted = True
             # Who asks for what is not there could make up any number of methods.
             route = getattr(scope.get("route"), "path", None)
-            method = UNMATCHED if route is None else scope["method"]
+            method = scope["method"] if route is not None and scope["method"] in METHODS else UNMATCHED
             metrics.note_request(method, route or UNMATCHED, status, perf_counter() - begun)
 
         async def noting(message: Message) -> None:

@@ -1,9 +1,13 @@
 """Whether the process lives, and whether it can accept work."""
 
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from sluice.journal.sqlite import SqliteFile
 from tests.api import JSON, ScriptedUpstream, Service, assert_problem, serving, settings_for
 from tests.shared_database import away
 
@@ -93,3 +97,33 @@ def test_database_that_is_away_costs_nothing_that_was_accepted_and_work_goes_on_
         service.advance(2)  # a record that failed is made anew a second later
         service.until_completed(running, waiting)
         assert [line["id"] for each in (running, waiting) for line in service.results(each)] == [1, 2]
+
+
+def test_while_its_file_cannot_be_written_it_is_not_ready_and_it_is_again_by_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_full = True
+    execute = SqliteFile._transaction
+
+    @contextmanager
+    def transaction(file: SqliteFile) -> Iterator[None]:
+        with execute(file):
+            yield
+            if is_full:
+                raise sqlite3.OperationalError("database or disk is full")
+
+    with serving(settings_for("sqlite", tmp_path)) as service:
+        untroubled = status(service, "/readyz")
+        monkeypatch.setattr(SqliteFile, "_transaction", transaction)
+        unnoticed = status(service, "/readyz")
+        refused = service.client.post("/ingest", content=BODY, headers=JSON)
+        unready, ready = service.client.get("/readyz"), "sluice_ready 1.0" in service.client.get("/metrics").text
+        alive = service.get("/healthz")
+        is_full = False
+
+        assert (untroubled, unnoticed, ready, alive) == (200, 200, False, OK)
+        assert_problem(refused, 503, "Nothing can be recorded now: the journal cannot be written: ")
+        assert_problem(unready, 503, "Nothing can be recorded now; the log says why.")
+        assert status(service, "/readyz") == 200
+        assert "sluice_ready 1.0" in service.client.get("/metrics").text
+        service.submit([2])

@@ -9,6 +9,7 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from sluice import control
+from sluice.dispatcher import Dispatcher, Limits
 from sluice.history import History
 from sluice.ingestion import Batch
 from sluice.metrics import Metrics
@@ -26,6 +27,11 @@ class Measured(Bench):
         self.metrics = Metrics(self.clock)
         self.metrics.watch(self.lane, History(self.lane, self.clock))
         return self
+
+    def resume(self) -> None:
+        """Start another dispatcher after `stop`."""
+        self._stopping.clear()
+        self.start()
 
     def value(self, name: str, **labels: str) -> float:
         value = self.metrics.registry.get_sample_value(name, {"lane": "default", **labels})
@@ -141,6 +147,25 @@ def test_start_that_comes_late_is_measured_as_late_as_it_came(loop: VirtualLoop)
     assert measured.value("sluice_start_lateness_seconds_sum") == pytest.approx(3, abs=2 * TICK)
 
 
+def test_lateness_of_a_newcomer_counts_though_another_ingestion_waits_out_its_backoff(loop: VirtualLoop) -> None:
+    async def behave(batch: Batch) -> None:
+        raise UpstreamUnavailable("later")
+
+    retry = RetryPolicy(attempts=2, base=60.0, longest=60.0, longest_hold=600.0, draw=lambda: 1.0)
+    measured = bench(loop, RecordingUpstream(behave), retry=retry)
+    measured.submit([1], Priority.HIGH)
+    loop.advance(10)
+    measured.stop()
+    measured.submit([2], Priority.HIGH)
+    loop.advance(3)
+
+    measured.dispatcher = Dispatcher(measured.lane, RecordingUpstream(quick), measured.clock, retry, Limits(30.0, 1000))
+    measured.resume()
+    loop.advance(2)
+
+    assert measured.value("sluice_start_lateness_seconds_sum") == pytest.approx(3, abs=3 * TICK)
+
+
 @pytest.mark.parametrize("stop", ["pause", "hold", "overrun", "idle"])
 def test_start_that_had_to_wait_is_not_late(loop: VirtualLoop, stop: str) -> None:
     async def behave(batch: Batch) -> None:
@@ -199,7 +224,8 @@ def test_requests_are_counted_by_the_template_of_their_route(client: TestClient)
     for number in range(3):
         client.get(f"/status/{number}")
         client.get(f"/nowhere/{number}")
-    client.put("/queue")
+    for method in ("PUT", "BREW", "STIR"):
+        client.request(method, "/queue")
 
     assert samples(client) == {
         ("POST", "/ingest", "200"): 1,
@@ -207,6 +233,7 @@ def test_requests_are_counted_by_the_template_of_their_route(client: TestClient)
         ("GET", "/status/{ingestion_id}", "404"): 3,
         ("unmatched", "unmatched", "404"): 3,
         ("PUT", "/queue", "405"): 1,
+        ("unmatched", "/queue", "405"): 2,
     }
 
 
@@ -221,7 +248,11 @@ def test_request_that_a_bug_ends_is_counted_as_a_500(client: TestClient, monkeyp
 
 @pytest.mark.parametrize(
     ("accept", "media_type"),
-    [("*/*", "text/plain"), ("application/openmetrics-text; version=1.0.0", "application/openmetrics-text")],
+    [
+        ("*/*", "text/plain"),
+        ("application/openmetrics-text; version=1.0.0", "application/openmetrics-text"),
+        ("text/plain;version=none", "text/plain"),
+    ],
 )
 def test_format_is_the_one_that_is_asked_for(client: TestClient, accept: str, media_type: str) -> None:
     response = client.get("/metrics", headers={"Accept": accept})

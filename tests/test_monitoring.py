@@ -45,7 +45,7 @@ def expressions() -> dict[str, str]:
 
 
 def test_rules_are_well_formed_and_fire_when_they_should() -> None:
-    assert "8 rules found" in promtool("check", "rules", str(MONITORING / "alerts.yaml"))
+    assert "10 rules found" in promtool("check", "rules", str(MONITORING / "alerts.yaml"))
     assert "SUCCESS" in promtool("test", "rules", str(MONITORING / "alerts_test.yaml"))
 
 

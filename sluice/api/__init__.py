@@ -15,7 +15,7 @@ def routes(settings: Settings, service: Service) -> list[BaseRoute]:
     for part in (ingest, ingestions, queue, timeline):
         part.add_routes(router, settings, service.clock)
     live.add_routes(router)
-    metrics.add_routes(router)
+    metrics.add_routes(router, service)
     health.add_routes(router, service)
     dashboard.add_routes(router)
     return router.routes

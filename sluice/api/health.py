@@ -14,6 +14,15 @@ STOPPING = "The server is stopping."
 AWAY = "Nothing can be recorded now; the log says why."
 
 
+async def obstacle(request: Request, service: Service) -> str | None:
+    """Return why no work can be accepted, or None; look again whether what was in trouble still is."""
+    if service.trouble is not None:
+        await service.probe()
+    if service.trouble is not None:
+        return AWAY
+    return STOPPING if any(lane.is_closing for lane in lanes_of(request).values()) else None
+
+
 def add_routes(router: APIRouter, service: Service) -> None:
     """Add `/healthz` and `/readyz`."""
 
@@ -38,10 +47,6 @@ def add_routes(router: APIRouter, service: Service) -> None:
     )
     async def ready(request: Request) -> HealthResponse:
         """Answer 503 while nothing can be recorded or the server stops: a host sends requests elsewhere meanwhile."""
-        if service.trouble is not None:
-            await service.probe()
-        if service.trouble is not None:
-            raise ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, AWAY)
-        if any(lane.is_closing for lane in lanes_of(request).values()):
-            raise ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, STOPPING)
+        if reason := await obstacle(request, service):
+            raise ProblemError(HTTPStatus.SERVICE_UNAVAILABLE, reason)
         return HealthResponse(status="ok")

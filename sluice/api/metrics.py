@@ -5,10 +5,12 @@ from fastapi.responses import PlainTextResponse
 from prometheus_client.exposition import choose_encoder
 
 from sluice.api.documented import METRICS, not_allowed
+from sluice.api.health import obstacle
 from sluice.metrics import Metrics
+from sluice.service import Service
 
 
-def add_routes(router: APIRouter) -> None:
+def add_routes(router: APIRouter, service: Service) -> None:
     """Add `/metrics`."""
 
     @router.get(
@@ -20,5 +22,9 @@ def add_routes(router: APIRouter) -> None:
     async def metrics(request: Request) -> Response:
         """Tell Prometheus what is measured, in its text format or in OpenMetrics, as it asks for."""
         measured: Metrics = request.scope["state"]["metrics"]
-        encode, media_type = choose_encoder(request.headers.get("accept", ""))
+        try:
+            encode, media_type = choose_encoder(request.headers.get("accept", ""))
+        except TypeError:  # a version that is none
+            encode, media_type = choose_encoder("")
+        measured.note_readiness(await obstacle(request, service) is None)
         return Response(encode(measured.registry), headers={"Content-Type": media_type})
