@@ -56,9 +56,12 @@ class Newcomer(NamedTuple):
 
 
 class Notice:
-    """Something that happened. `time` is Unix seconds; `data` is what there is to say beside that and the lane."""
+    """Something that happened. `time` is Unix seconds; `data` is what there is to say beside that and the lane.
 
-    __slots__ = ("_encoded", "data", "ingestion_id", "is_last", "kind", "lane", "notice_id", "time")
+    `ids` is how many IDs it names.
+    """
+
+    __slots__ = ("_encoded", "data", "ids", "ingestion_id", "is_last", "kind", "lane", "notice_id", "time")
 
     def __init__(
         self, notice_id: tuple[str, int], kind: str, lane: str | None, time: float, data: dict[str, Any] | Newcomer
@@ -71,10 +74,12 @@ class Notice:
         if isinstance(data, Newcomer):
             self.ingestion_id: str | None = data.ingestion_id
             self.is_last = False
+            self.ids = 0
         else:
             self.ingestion_id = data.get("ingestion_id")
             # Nothing more is to come of the ingestion that it is about.
             self.is_last = kind == EXPIRED or data.get("status") == IngestionStatus.COMPLETED
+            self.ids = len(data.get("ids", ()))
         self._encoded: bytes | None = None
 
     @property

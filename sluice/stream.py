@@ -16,9 +16,10 @@ from sluice.notice import EXPIRED, KINDS, RESET, Newcomer, Notice, details, summ
 
 LENGTH = 1000  # notices that are kept for who comes back
 MOST_BEHIND = 1000  # notices that wait for a listener before it is dropped
+MOST_IDS = 100_000  # that kept or waiting notices name, for with large batches each takes megabytes
 AT_ONCE = 20  # listeners
 LONGEST_NUMBER = 18  # digits
-REST = 0.05  # seconds
+PAUSE, REST = 0.002, 0.05  # seconds: between a few listeners and the next, and before all have their turn again
 
 
 class Listener:
@@ -29,7 +30,13 @@ class Listener:
         self.ingestion_id = ingestion_id
         self.is_ended = False
         self._unheard: deque[Notice] = deque()
+        self._unheard_ids = 0
         self._stir = asyncio.Event()
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether it was told what it has not heard."""
+        return bool(self._unheard)
 
     async def hear(self, longest: float) -> list[Notice]:
         """Return what has not been heard yet, once there is some: nothing after `longest` seconds, or at the end."""
@@ -38,10 +45,12 @@ class Listener:
                 async with asyncio.timeout(longest):
                     await self._stir.wait()
             except TimeoutError:
-                return []
+                # The end may have come in the same instant: what was told before it is still to be heard.
+                if not self.is_ended:
+                    return []
             self._stir.clear()
         heard = [*self._unheard]
-        self._unheard.clear()
+        self._drop()
         return heard
 
     def is_for(self, notice: Notice) -> bool:
@@ -54,23 +63,28 @@ class Listener:
         """Let it hear; one that is too far behind hears no more, and had better come back."""
         if self.is_ended:
             return
-        if len(self._unheard) == MOST_BEHIND:
-            self._unheard.clear()
+        if len(self._unheard) == MOST_BEHIND or self._unheard_ids > MOST_IDS:
+            self._drop()
             self.end()
             return
         self._unheard.append(notice)
+        self._unheard_ids += notice.ids
         if notice.is_last and self.ingestion_id is not None:
             self.end()
 
     def stir(self) -> None:
         """Have it hear what it has been told."""
-        if self._unheard:
+        if self.is_behind:
             self._stir.set()
 
     def end(self) -> None:
         """Let it know that it will hear no more."""
         self.is_ended = True
         self._stir.set()
+
+    def _drop(self) -> None:
+        self._unheard.clear()
+        self._unheard_ids = 0
 
 
 class Stream:
@@ -80,7 +94,8 @@ class Stream:
         self._clock = clock
         self._epoch = str(uuid4())[:8]
         self._latest = 0
-        self._kept: deque[Notice] = deque(maxlen=LENGTH)
+        self._kept: deque[Notice] = deque()
+        self._kept_ids = 0
         self._listeners: dict[str | None, set[Listener]] = {}  # by the ingestion that they listen to
         self._is_closed = False
         self._news = asyncio.Event()
@@ -98,11 +113,11 @@ class Stream:
         while True:
             await self._news.wait()
             self._news.clear()
-            listeners = self._all()
+            listeners = [each for each in self._all() if each.is_behind]
             for first in range(0, len(listeners), AT_ONCE):
                 for listener in listeners[first : first + AT_ONCE]:
                     listener.stir()
-                await asyncio.sleep(0)
+                await asyncio.sleep(PAUSE)
             await asyncio.sleep(REST)
 
     @property
@@ -147,14 +162,11 @@ class Stream:
         """Tell of something that happened just now."""
         self._latest += 1
         notice = self._notice(kind, lane.name, data)
-        self._kept.append(notice)
+        self._keep(notice)
         for ingestion_id in {None, notice.ingestion_id} if self._listeners else ():
             for listener in [*self._listeners.get(ingestion_id, ())]:
                 if listener.is_for(notice):
-                    listener.tell(notice)
-                    if listener.is_ended:
-                        # Now, for whoever sends to it may be held up for ever.
-                        self._forget(listener)
+                    self._tell(listener, notice)
         if self._listeners:
             self._news.set()
 
@@ -162,9 +174,10 @@ class Stream:
         """Tell those who listen to a lane that they missed something of it."""
         self._latest += 1
         self._kept.clear()
+        self._kept_ids = 0
         for listener in self._all():
             if listener.lane in (None, lane):
-                listener.tell(self._reset(listener))
+                self._tell(listener, self._reset(listener))
         self._news.set()
 
     def close(self) -> None:
@@ -193,6 +206,18 @@ class Stream:
 
     def _notice(self, kind: str, lane: str | None, data: dict[str, Any] | Newcomer) -> Notice:
         return Notice((self._epoch, self._latest), kind, lane, self._clock.time(), data)
+
+    def _keep(self, notice: Notice) -> None:
+        self._kept.append(notice)
+        self._kept_ids += notice.ids
+        while len(self._kept) > LENGTH or self._kept_ids > MOST_IDS:
+            self._kept_ids -= self._kept.popleft().ids
+
+    def _tell(self, listener: Listener, notice: Notice) -> None:
+        listener.tell(notice)
+        if listener.is_ended:
+            # Now, for whoever sends to it may be held up for ever.
+            self._forget(listener)
 
     def _forget(self, listener: Listener) -> None:
         listeners = self._listeners.get(listener.ingestion_id, set())

@@ -14,16 +14,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sluice import control
-from sluice.events import Accepted, Expired, Interrupted, KeysExpired
+from sluice.events import Accepted, Expired, Finished, Interrupted, KeysExpired, Outcome, Reprioritised, Started
 from sluice.ingestion import Batch, Ingestion
 from sluice.journal import Saved
+from sluice.journal.memory import MemoryJournal
 from sluice.lane import Lane
 from sluice.models import Priority
 from sluice.notice import Notice
+from sluice.pace import Pace
 from sluice.retry import RetryPolicy
-from sluice.stream import AT_ONCE, LENGTH, MOST_BEHIND, REST, Listener, Stream
+from sluice.stream import AT_ONCE, LENGTH, MOST_BEHIND, MOST_IDS, PAUSE, REST, Listener, Stream
 from sluice.upstream import UpstreamError, UpstreamUnavailable
-from tests.virtual import Bench, RecordingUpstream, VirtualLoop
+from tests.virtual import TICK, Bench, RecordingUpstream, VirtualLoop
 
 LONG = 1000.0  # seconds
 
@@ -280,20 +282,77 @@ def test_event_reaches_a_few_listeners_at_a_time_so_that_nothing_else_waits_for_
         bench.heard(each)
     hearing = [loop.create_task(each.hear(LONG)) for each in listeners]
     loop.advance(1)
-    most, before = 0, 0
+    counts = []
 
-    async def look() -> None:
-        nonlocal most, before
-        bench.lane.apply(bench.lane.accept([1], Priority.HIGH, bench.clock.time()))
-        for _ in range(100):
-            await asyncio.sleep(0)
-            heard = sum(each.done() for each in hearing)
-            most, before = max(most, heard - before), heard
+    bench.lane.apply(bench.lane.accept([1], Priority.HIGH, bench.clock.time()))
+    for _ in range(3):
+        loop.advance(0.9 * PAUSE)
+        counts.append(sum(each.done() for each in hearing))
+        loop.advance(0.1 * PAUSE + TICK)
 
-    loop.run_until_complete(look())
+    assert counts == [AT_ONCE, 2 * AT_ONCE, 3 * AT_ONCE]
 
-    assert before == len(listeners)
-    assert most == AT_ONCE
+
+def test_nobody_waits_for_listeners_that_have_nothing_to_hear(loop: VirtualLoop) -> None:
+    bench = at_rest(loop)
+    quiet, ingestion = bench.submit([1], Priority.HIGH), bench.submit([2], Priority.HIGH)
+    for _ in range(3 * AT_ONCE):
+        bench.heard(bench.listen(bench.lane, quiet.ingestion_id))
+    listener = bench.listen(bench.lane, ingestion.ingestion_id)
+    bench.heard(listener)
+    hearing = loop.create_task(listener.hear(LONG))
+    loop.advance(1)
+
+    bench.lane.apply(Reprioritised(ingestion.ingestion_id, Priority.LOW))
+    loop.advance(PAUSE / 2)
+
+    assert hearing.done()
+
+
+def test_who_is_told_the_last_in_the_instant_of_a_heartbeat_hears_it(loop: VirtualLoop) -> None:
+    bench = at_rest(loop)
+    ingestion = bench.submit([1], Priority.HIGH)
+    listener = bench.listen(bench.lane, ingestion.ingestion_id)
+    bench.heard(listener)
+    cancel = control.cancel(ingestion, bench.clock.time())
+
+    async def hear() -> list[Notice]:
+        # In one turn of the loop, the time is up and then the ingestion is.
+        hearing = loop.create_task(listener.hear(1.0))
+        await asyncio.sleep(0)
+        loop.call_at(loop.time() + 1.0, bench.lane.apply, *cancel)
+        heard: list[Notice] = await hearing
+        return heard
+
+    heard = loop.run_until_complete(hear())
+
+    assert listener.is_ended
+    assert [each.kind for each in heard] == ["cancelled"]
+
+
+def test_listener_that_never_hears_of_large_batches_is_dropped_sooner(loop: VirtualLoop) -> None:
+    bench = Watched(loop, RecordingUpstream(), batch_size=MOST_IDS // 10).watch()
+    slow, quick = bench.listen(), bench.listen()
+
+    for _ in range(2):
+        work_through(bench, MOST_IDS // 10 * 3)
+        bench.heard(quick)
+
+    assert slow.is_ended
+    assert not quick.is_ended
+    assert bench.stream.listeners == 1
+    assert bench.heard(slow) == []
+
+
+def test_who_is_dropped_by_a_state_that_is_loaded_anew_is_counted_no_more(loop: VirtualLoop) -> None:
+    bench = at_rest(loop)
+    bench.listen()
+    for _ in range(MOST_BEHIND - 1):
+        bench.lane.apply(bench.lane.accept([1], Priority.LOW, bench.clock.time()))
+
+    bench.lane.restore(Saved())
+
+    assert bench.stream.listeners == 0
 
 
 def test_closing_ends_every_listener_also_those_that_come_later(loop: VirtualLoop) -> None:
@@ -343,7 +402,19 @@ def reachable(root: object) -> set[type]:
 
 
 @pytest.mark.parametrize(
-    "last", ["", "x", "-", "other-1", "{epoch}-", "{epoch}-x", "{epoch}-999", "{epoch}--1", "{epoch}-1.0"]
+    "last",
+    [
+        "",
+        "x",
+        "-",
+        "other-1",
+        "{epoch}-",
+        "{epoch}-x",
+        "{epoch}-999",
+        "{epoch}--1",
+        "{epoch}-1.0",
+        f"{{epoch}}-{'9' * 5000}",
+    ],
 )
 def test_who_comes_back_with_an_id_that_is_not_known_starts_anew(loop: VirtualLoop, last: str) -> None:
     bench = at_rest(loop)
@@ -365,6 +436,46 @@ def test_what_is_kept_is_bounded_and_who_missed_more_starts_anew(loop: VirtualLo
     assert len(all_of_it) == LENGTH
     assert kinds(bench.heard(bench.listen(last_event_id=reset.event_id))) == ["reset"]
     assert len(bench.stream._kept) == LENGTH
+
+
+def test_fewer_large_batches_are_kept(loop: VirtualLoop) -> None:
+    size = MOST_IDS // 10
+    bench = Watched(loop, RecordingUpstream(), batch_size=size).watch()
+    (reset,) = bench.heard(bench.listen())
+
+    work_through(bench, 4 * size)
+    kept = bench.heard(bench.listen(last_event_id=reset.event_id))
+    work_through(bench, 2 * size)
+
+    assert kinds(kept) == ["accepted", *["started", "finished"] * 4]
+    assert kinds(bench.heard(bench.listen(last_event_id=reset.event_id))) == ["reset"]
+    since = bench.heard(bench.listen(last_event_id=kept[3].event_id))
+    assert kinds(since) == ["finished", *["started", "finished"] * 2, "accepted", *["started", "finished"] * 2]
+    bench.lane.restore(Saved())
+    work_through(bench, 5 * size)
+    assert [each.kind for each in bench.stream._kept] == ["accepted", *["started", "finished"] * 5]
+
+
+def test_batch_that_is_larger_than_all_that_may_be_kept_is_not_kept(loop: VirtualLoop) -> None:
+    bench = Watched(loop, RecordingUpstream(), batch_size=MOST_IDS + 1).watch()
+    (reset,) = bench.heard(bench.listen())
+
+    work_through(bench, MOST_IDS + 1)
+    (anew,) = bench.heard(bench.listen(last_event_id=reset.event_id))
+    bench.submit([1], Priority.LOW)
+
+    assert anew.kind == "reset"
+    assert not bench.stream._kept_ids
+    assert kinds(bench.heard(bench.listen(last_event_id=anew.event_id))) == ["accepted"]
+
+
+def work_through(bench: Bench, count: int) -> None:
+    """Have so many IDs accepted and sent, with no time passing."""
+    bench.submit([1] * count, Priority.LOW)
+    while batch := bench.lane.next_batch(bench.clock.now()):
+        bench.lane.apply(Started(batch.ingestion_id, batch.positions, bench.clock.now()))
+        outcomes = tuple(Outcome(position, 1, data=b"null") for position in batch.positions)
+        bench.lane.apply(Finished(batch.ingestion_id, outcomes, bench.clock.now(), bench.clock.time()))
 
 
 def test_state_that_is_loaded_anew_is_told_to_those_concerned_and_nobody_resumes_across_it(loop: VirtualLoop) -> None:
@@ -414,3 +525,80 @@ def test_who_comes_and_goes_hears_everything_once(data: st.DataObject) -> None:
         heard += [each.data["ingestion_id"] for each in bench.heard(listener) if each.kind != "reset"]
 
         assert heard == happened[missed_from:]
+
+
+class Visitor:
+    """Comes, hears and goes; `expected` is what it should hear in all, since it first came."""
+
+    def __init__(self, bench: Watched, lane: Lane | None, ingestion_id: str | None = None) -> None:
+        self.expected: list[str] = []
+        self.heard: list[str] = []
+        self.has_come = False
+        self._bench = bench
+        self._lane = lane
+        self._ingestion_id = ingestion_id
+        self._last: str | None = None
+        self._listener: Listener | None = None
+
+    def learn(self, lane: Lane, ingestion_id: str, what: str) -> None:
+        """Note what happened if it is to hear that."""
+        is_wanted = self._lane in (None, lane) and self._ingestion_id in (None, ingestion_id)
+        if self.has_come and is_wanted:
+            self.expected.append(what)
+
+    def come_or_go(self) -> None:
+        if self._listener is None:
+            self._listener = self._bench.listen(self._lane, self._ingestion_id, self._last)
+            if not self.has_come:
+                self.has_come = True
+                (reset,) = self._bench.heard(self._listener)
+                assert reset.kind == "reset"
+                self._last = reset.event_id
+        else:
+            self._listener = None
+
+    def hear(self) -> None:
+        for each in self._bench.heard(self._listener) if self._listener else []:
+            self.heard.append(f"{each.data['ingestion_id']} {each.data['priority']}")
+            self._last = each.event_id
+
+    def hear_the_rest(self) -> None:
+        if self._listener is None:
+            self.come_or_go()
+        self.hear()
+
+
+@given(st.lists(st.integers(0, 11), max_size=60))
+def test_each_visitor_hears_what_it_listens_for_once_and_in_order(steps: list[int]) -> None:
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        loop = runner.get_loop()
+        assert isinstance(loop, VirtualLoop)
+        bench = Watched(loop, RecordingUpstream()).watch()
+        maps = Lane(MemoryJournal(), Pace(5.0), 3, "maps")
+        bench.stream.watch(maps)
+        lanes = [bench.lane, maps]
+        jobs = [lane.accept([1], Priority.LOW, bench.clock.time()) for lane in lanes]
+        for lane, job in zip(lanes, jobs, strict=True):
+            lane.apply(job)
+        visitors = [Visitor(bench, None), Visitor(bench, maps), Visitor(bench, bench.lane, jobs[0].ingestion_id)]
+
+        for number, step in enumerate(steps):
+            if step < 6:
+                lane, job = lanes[step % 2], jobs[step % 2]
+                if step < 4:
+                    priority = list(Priority)[number % 3]
+                    lane.apply(Reprioritised(job.ingestion_id, priority))
+                else:
+                    job = lane.accept([number + 1], Priority.HIGH, bench.clock.time())
+                    priority = job.priority
+                    lane.apply(job)
+                for visitor in visitors:
+                    visitor.learn(lane, job.ingestion_id, f"{job.ingestion_id} {priority.name}")
+            elif step < 9:
+                visitors[step % 3].come_or_go()
+            else:
+                visitors[step % 3].hear()
+        for visitor in visitors:
+            visitor.hear_the_rest()
+
+        assert [visitor.heard for visitor in visitors] == [visitor.expected for visitor in visitors]
