@@ -17,6 +17,7 @@ from sluice.notice import EXPIRED, KINDS, RESET, Newcomer, Notice, details, summ
 LENGTH = 1000  # notices that are kept for who comes back
 MOST_BEHIND = 1000  # notices that wait for a listener before it is dropped
 MOST_IDS = 100_000  # that kept or waiting notices name, for with large batches each takes megabytes
+MOST_UNSTIRRED = 100  # notices: a burst may not have one dropped that would have listened in time
 AT_ONCE = 20  # listeners
 LONGEST_NUMBER = 18  # digits
 PAUSE, REST = 0.002, 0.05  # seconds: between a few listeners and the next, and before all have their turn again
@@ -69,6 +70,8 @@ class Listener:
             return
         self._unheard.append(notice)
         self._unheard_ids += notice.ids
+        if len(self._unheard) > MOST_UNSTIRRED:
+            self._stir.set()
         if notice.is_last and self.ingestion_id is not None:
             self.end()
 

@@ -602,3 +602,27 @@ def test_each_visitor_hears_what_it_listens_for_once_and_in_order(steps: list[in
             visitor.hear_the_rest()
 
         assert [visitor.heard for visitor in visitors] == [visitor.expected for visitor in visitors]
+
+
+def test_burst_larger_than_a_queue_drops_nobody_who_listens(loop: VirtualLoop) -> None:
+    bench = at_rest(loop)
+    listener = bench.listen()
+    heard: list[Notice] = []
+
+    async def listen() -> None:
+        while not listener.is_ended:
+            heard.extend(await listener.hear(LONG))
+
+    async def burst() -> None:
+        for _ in range(3 * MOST_BEHIND // 100):
+            for _ in range(100):
+                bench.lane.apply(bench.lane.accept([1], Priority.LOW, bench.clock.time()))
+            await asyncio.sleep(0)
+
+    listening = loop.create_task(listen())
+    loop.run_until_complete(burst())
+    loop.advance(1)
+    listening.cancel()
+
+    assert not listener.is_ended
+    assert len(heard) == 3 * MOST_BEHIND + 1
