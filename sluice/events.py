@@ -6,7 +6,7 @@ compared with it are seconds on the monotonic clock; `time` is Unix seconds.
 """
 
 from array import array
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from sluice.models import Priority
 
@@ -49,6 +49,13 @@ class Outcome(NamedTuple):
     data: bytes | None = None
     error: str | None = None
     retry_at: float | None = None
+
+    @property
+    def status(self) -> Literal["completed", "failed", "retrying"]:
+        """What came of it, in a word."""
+        if self.error is None:
+            return "completed"
+        return "failed" if self.retry_at is None else "retrying"
 
 
 class Finished(NamedTuple):

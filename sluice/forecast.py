@@ -26,14 +26,19 @@ class Slots(NamedTuple):
 class Work(NamedTuple):
     """Work and its place in the order: how many slots it takes, and how many IDs the last of them has.
 
-    What is not in the backlog is new: it takes its slots from what is behind it.
+    What is not in the backlog is new: it takes its slots from what is behind it. Whatever
+    number it will get (others may give it, and have given many), it is behind all that have one.
     """
 
     priority: Priority
-    seq: int
     slots: int
     last_length: int
-    is_new: bool = False
+    seq: int = sys.maxsize
+
+    @property
+    def is_new(self) -> bool:
+        """Whether it is not in the backlog."""
+        return self.seq == sys.maxsize
 
 
 class _Retries:
@@ -56,7 +61,7 @@ def work_of(ingestion: Ingestion) -> Work:
     """Return what the backlog counts of an ingestion."""
     # How long its last slot is matters only where it has one.
     length = ingestion.last_ready_length if ingestion.weight else 0
-    return Work(ingestion.priority, ingestion.seq, ingestion.weight, length)
+    return Work(ingestion.priority, ingestion.weight, length, ingestion.seq)
 
 
 def slots_of(backlog: Backlog, work: Work, start: float, spacing: float) -> Slots:
@@ -67,9 +72,6 @@ def slots_of(backlog: Backlog, work: Work, start: float, spacing: float) -> Slot
     come make events, and the longest backoff bounds how many of those there are:
     O(log n) for each of them and once more.
     """
-    if work.is_new:
-        # Whatever number it will get (others may give it, and have given many), it is behind all that have one.
-        work = work._replace(seq=sys.maxsize)
     retries = {seq: _Retries(backlog, each, work) for seq, (_, each) in backlog.delayed.items()}
     # What failed in one slot is due at one time: far fewer events than IDs.
     counts = Counter((due, seq) for seq, (_, each) in backlog.delayed.items() for due, _ in each.delayed)

@@ -1,6 +1,6 @@
 """The slots that went by: what ran in each, what came of it, and how much of the permitted rate was used."""
 
-from collections import defaultdict, deque
+from collections import Counter, defaultdict, deque
 from math import ceil, floor
 from typing import NamedTuple
 
@@ -61,11 +61,9 @@ class History:
         if isinstance(event, Started):
             self._note(event)
         elif isinstance(event, Finished) and self._is_running():
-            failed = sum(outcome.error is not None and outcome.retry_at is None for outcome in event.outcomes)
-            retrying = sum(outcome.retry_at is not None for outcome in event.outcomes)
-            self._end(event.at, len(event.outcomes) - failed - retrying, failed, retrying)
+            self._end(event.at, Counter[str](outcome.status for outcome in event.outcomes))
         elif isinstance(event, Interrupted) and self._is_running():
-            self._end(event.at, retrying=len(self.slots[-1].ids))
+            self._end(event.at, Counter(retrying=len(self.slots[-1].ids)))
 
     def restored(self) -> None:
         """Forget: slots may have gone by unseen."""
@@ -88,7 +86,7 @@ class History:
         ingestion = self._lane.ingestions[started.ingestion_id]
         batches = sorted({position // ingestion.batch_size for position in started.positions})
         ids = [ingestion.ids[position] for position in started.positions]
-        is_retry = started.positions[0] in ingestion.troubles
+        is_retry = ingestion.is_retry(started.positions)
         self.slots.append(Slot(ingestion.ingestion_id, ingestion.priority, batches, ids, is_retry, started.at))
         if self._lane.pace.interval:
             # What took up time before this process looked is none of the time that it tells of.
@@ -105,5 +103,7 @@ class History:
     def _is_running(self) -> bool:
         return bool(self.slots) and self.slots[-1].finished_at is None
 
-    def _end(self, at: float, completed: int = 0, failed: int = 0, retrying: int = 0) -> None:
-        self.slots[-1] = self.slots[-1]._replace(finished_at=at, completed=completed, failed=failed, retrying=retrying)
+    def _end(self, at: float, counts: Counter[str]) -> None:
+        self.slots[-1] = self.slots[-1]._replace(
+            finished_at=at, completed=counts["completed"], failed=counts["failed"], retrying=counts["retrying"]
+        )

@@ -31,6 +31,11 @@ class Batch(NamedTuple):
     ids: list[int]
     batch_ids: list[str]
 
+    @property
+    def distinct_batch_ids(self) -> list[str]:
+        """The batches that the IDs are of, each once."""
+        return list(dict.fromkeys(self.batch_ids))
+
 
 class Trouble(NamedTuple):
     """The last error of an ID, the attempts that counted, and whether it has failed for good."""
@@ -174,6 +179,10 @@ class Ingestion:
             return True
         trouble = self.troubles.get(position)
         return position not in self.in_flight and (trouble is None or trouble.is_final)
+
+    def is_retry(self, positions: tuple[int, ...]) -> bool:
+        """Return whether these IDs, which go or went together, were tried before."""
+        return positions[0] in self.troubles
 
     def failures(self) -> Iterator[int]:
         """Yield the positions of the IDs that have failed for good."""

@@ -135,7 +135,7 @@ class Lane:
         was_running = self.running
         self._apply(event)
         # A start can be recorded again, with a later time, and the end of what had ended.
-        if isinstance(event, Started | Interrupted) and isinstance(event, Started) == (was_running is not None):
+        if (isinstance(event, Started) and was_running) or (isinstance(event, Interrupted) and not was_running):
             return
         for observer in self.observers:
             try:
@@ -243,8 +243,7 @@ class Lane:
         """Return what the forecast would be for `total_ids` (at least 1) that are accepted at `now`."""
         self.backlog.release(now)
         total, last_length = divmod(total_ids - 1, self.batch_size)
-        work = Work(priority, self.sequencer.upcoming, total + 1, last_length + 1, is_new=True)
-        return self._forecast(work, now)
+        return self._forecast(Work(priority, total + 1, last_length + 1), now)
 
     def coming(self, count: int, now: float) -> list[Coming]:
         """Return the slots that come next, `count` at most, if nothing more arrives or fails; never while paused."""

@@ -83,7 +83,7 @@ class _BatchLog:
         about: dict[str, object] = {
             "lane": self._lane.name,
             "ingestion_id": batch.ingestion_id,
-            "batch_ids": list(dict.fromkeys(batch.batch_ids)),
+            "batch_ids": batch.distinct_batch_ids,
             "ids": batch.ids,
         }
         if isinstance(event, Started):

@@ -33,6 +33,8 @@ UPSTREAM = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2, 3, 5, 10, 20, 30, 60)
 COMMIT = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5)
 REQUEST = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
 
+FROM_BEST_TO_WORST = ("completed", "retrying", "failed")
+
 # A series beside each counter that tells when it began, which the process's start does for all of them.
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
@@ -175,9 +177,9 @@ class _LaneMetrics:
         name = lane.name
         self._accepted = tuple(metrics.accepted.labels(name, priority.name) for priority in Priority)
         self._starts = [metrics.starts.labels(name, attempt) for attempt in ("first", "retry")]
-        outcomes = ("completed", "failed", "retrying")
-        self._ids = {outcome: metrics.ids.labels(name, outcome) for outcome in outcomes}
-        self._batches = {outcome: metrics.batches.labels(name, outcome) for outcome in (*outcomes, "interrupted")}
+        outcomes = (*FROM_BEST_TO_WORST, "interrupted")
+        self._ids = {outcome: metrics.ids.labels(name, outcome) for outcome in FROM_BEST_TO_WORST}
+        self._batches = {outcome: metrics.batches.labels(name, outcome) for outcome in outcomes}
         self._holds = metrics.holds.labels(name)
         self._lateness = metrics.lateness.labels(name)
         self._upstream = metrics.upstream.labels(name)
@@ -194,8 +196,7 @@ class _LaneMetrics:
                 if self._due > self._lane.pace.ready_at:
                     self._look()
             case Started():
-                is_retry = event.positions[0] in self._lane.ingestions[event.ingestion_id].troubles
-                self._starts[is_retry].inc()
+                self._starts[self._lane.ingestions[event.ingestion_id].is_retry(event.positions)].inc()
                 self._running_due, self._due = self._due, NEVER
             case Finished():
                 self._finished(event)
@@ -231,9 +232,7 @@ class _LaneMetrics:
         self._upstream.observe(max(0.0, event.at - started))
         if self._running_due < NEVER:
             self._lateness.observe(max(0.0, started - self._running_due))
-        worst = "completed"
-        for outcome in event.outcomes:
-            came = "completed" if outcome.error is None else "failed" if outcome.retry_at is None else "retrying"
-            self._ids[came].inc()
-            worst = max(worst, came, key=("completed", "retrying", "failed").index)
-        self._batches[worst].inc()
+        statuses = [outcome.status for outcome in event.outcomes]
+        for status in statuses:
+            self._ids[status].inc()
+        self._batches[max(statuses, key=FROM_BEST_TO_WORST.index)].inc()

@@ -103,7 +103,7 @@ def details(event: Event, ingestion: Ingestion) -> dict[str, Any]:
     """Return what an event tells beside the summary of its ingestion."""
     match event:
         case Started(positions=positions):
-            return {**_batch(ingestion, positions), "is_retry": positions[0] in ingestion.troubles}
+            return {**_batch(ingestion, positions), "is_retry": ingestion.is_retry(positions)}
         case Finished(outcomes=outcomes):
             positions = tuple(outcome.position for outcome in outcomes)
             return {**_batch(ingestion, positions), "outcomes": [_outcome(ingestion, each) for each in outcomes]}
@@ -124,12 +124,9 @@ def _summary(
 
 def _batch(ingestion: Ingestion, positions: tuple[int, ...]) -> dict[str, Any]:
     batch = ingestion.batch(positions)
-    return {"batch_ids": list(dict.fromkeys(batch.batch_ids)), "ids": batch.ids}
+    return {"batch_ids": batch.distinct_batch_ids, "ids": batch.ids}
 
 
 def _outcome(ingestion: Ingestion, outcome: Outcome) -> dict[str, Any]:
-    told: dict[str, Any] = {"id": ingestion.ids[outcome.position], "status": "completed"}
-    if outcome.error is not None:
-        told["status"] = "failed" if outcome.retry_at is None else "retrying"
-        told["error"] = outcome.error
-    return told
+    told = {"id": ingestion.ids[outcome.position], "status": outcome.status}
+    return told if outcome.error is None else {**told, "error": outcome.error}

@@ -122,9 +122,9 @@ class Description:
         return ComingSlot(
             ingestion_id=batch.ingestion_id,
             priority=NAMES[slot.ingestion.priority],
-            batch_ids=list(dict.fromkeys(batch.batch_ids)),
+            batch_ids=batch.distinct_batch_ids,
             ids=batch.ids,
-            is_retry=slot.positions[0] in slot.ingestion.troubles,
+            is_retry=slot.ingestion.is_retry(slot.positions),
             expected_start=self._at(slot.start),
         )
 
@@ -151,7 +151,7 @@ class Description:
         batch = self._lane.ingestions[running.ingestion_id].batch(running.positions)
         return RunningResponse(
             ingestion_id=batch.ingestion_id,
-            batch_ids=list(dict.fromkeys(batch.batch_ids)),
+            batch_ids=batch.distinct_batch_ids,
             ids=batch.ids,
             started_at=utc(self._lane.pace.last_start + self._offset),
         )

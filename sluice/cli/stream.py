@@ -3,7 +3,6 @@
 import queue
 import threading
 import time
-from collections.abc import Callable
 from typing import NamedTuple
 
 import httpx
@@ -87,6 +86,3 @@ class Listener:
     def _note(self, *, is_connected: bool) -> None:
         self.is_connected = is_connected
         self._changed.put(None)
-
-
-Listen = Callable[[], Listener]

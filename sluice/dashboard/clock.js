@@ -1,12 +1,12 @@
 import { html, useEffect, useRef } from './preact.js';
 import { askToPause, askToResume } from './actions.js';
+import { isStill, keepDrawing } from './motion.js';
 import { Moment, Priority, Relative, Time, count, hashOf, number, short } from './parts.js';
 import { useStore } from './store.js';
 import { duration, now, useNow } from './time.js';
 
 const CIRCUMFERENCE = 2 * Math.PI * 44;
 const GRACE = 1500; // ms that a start may be late before it is called so: the news of it has to travel
-const isStill = matchMedia('(prefers-reduced-motion: reduce)');
 
 /** Returns what the lane does now: a word for it, and the moment (ms) that it counts down to, if any. */
 function stateOf(queue, time, isReached) {
@@ -87,23 +87,13 @@ function Dial({ state, interval }) {
   const text = useRef(null);
   const unit = useRef(null);
   useEffect(() => {
-    let frame = 0;
-    let timer = 0;
-    const draw = () => {
+    return keepDrawing(() => {
       const left = state.until === undefined ? null : Math.max(0, state.until - now());
       const share = left === null ? (['idle', 'unknown'].includes(state.name) ? 0 : 1) : Math.min(1, left / Math.max(interval, 1));
       ring.current.style.strokeDashoffset = String(CIRCUMFERENCE * (1 - share));
       [text.current.textContent, unit.current.textContent] = left === null ? ['', ''] : dialText(left);
-      // A still dial for who asked for less motion: it only changes with the second.
-      if (left === null) return;
-      if (isStill.matches) timer = setTimeout(draw, 1000);
-      else frame = requestAnimationFrame(draw);
-    };
-    draw();
-    return () => {
-      cancelAnimationFrame(frame);
-      clearTimeout(timer);
-    };
+      return left !== null;
+    });
   }, [state.until, state.name, interval]);
   const glyph = { paused: '❚❚', idle: '–', last: '1', waiting: '…', overdue: '!', unknown: '?' }[state.name];
   return html`
@@ -118,7 +108,7 @@ function Dial({ state, interval }) {
 }
 
 function dialText(ms) {
-  if (ms < 60_000) return [isStill.matches ? String(Math.ceil(ms / 1000)) : (ms / 1000).toFixed(1), 's'];
+  if (ms < 60_000) return [isStill() ? String(Math.ceil(ms / 1000)) : (ms / 1000).toFixed(1), 's'];
   if (ms < 3_600_000) return [`${Math.floor(ms / 60_000)}:${String(Math.floor(ms / 1000) % 60).padStart(2, '0')}`, 'min'];
   return [`${Math.floor(ms / 3_600_000)}:${String(Math.floor(ms / 60_000) % 60).padStart(2, '0')}`, 'h'];
 }

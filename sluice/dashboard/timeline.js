@@ -1,4 +1,5 @@
 import { html, useEffect, useLayoutEffect, useRef, useState } from './preact.js';
+import { isStill, keepDrawing } from './motion.js';
 import { PRIORITIES, Priority, count, hashOf, short } from './parts.js';
 import { Inspector, describe } from './slot_text.js';
 import { get, update, useStore } from './store.js';
@@ -7,7 +8,6 @@ import { layOut } from './timeline_layout.js';
 
 const MARGIN = 150; // px that are drawn beyond both ends
 const SHIFT = { duration: 600, easing: 'cubic-bezier(.3, .9, .3, 1)' };
-const isStill = matchMedia('(prefers-reduced-motion: reduce)');
 const KEYS = { ArrowLeft: -1, ArrowRight: 1, Home: -Infinity, End: Infinity };
 
 /** The last slots and the coming ones, on an axis of time that moves under the mark of now. */
@@ -134,20 +134,11 @@ function useTrack(layout, origin, nowAt, frozen) {
 
   useEffect(() => {
     if (!layout) return undefined;
-    let frame = 0;
-    let timer = 0;
-    const move = () => {
+    return keepDrawing(() => {
       const x = nowAt - ((frozen ?? now()) - origin.current) * layout.scale;
       if (track.current) track.current.parentNode.style.transform = `translateX(${x.toFixed(2)}px)`;
-      if (frozen) return;
-      if (isStill.matches) timer = setTimeout(move, 1000);
-      else frame = requestAnimationFrame(move);
-    };
-    move();
-    return () => {
-      cancelAnimationFrame(frame);
-      clearTimeout(timer);
-    };
+      return !frozen;
+    });
   }, [layout?.scale, nowAt, Boolean(layout), frozen]);
 
   useLayoutEffect(() => {
@@ -157,7 +148,7 @@ function useTrack(layout, origin, nowAt, frozen) {
       const { key, start, kind } = element.dataset;
       const earlier = before.current?.get(key);
       starts.set(key, Number(start));
-      if (isStill.matches || !before.current) continue;
+      if (isStill() || !before.current) continue;
       const shift = earlier === undefined ? 0 : (earlier - start) * layout.scale;
       if (Math.abs(shift) > 2) element.animate([{ transform: `translateX(${shift}px)` }, { transform: 'none' }], SHIFT);
       if (earlier === undefined && kind === 'coming' && isNews(start)) {

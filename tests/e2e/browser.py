@@ -52,6 +52,15 @@ def chromium() -> Iterator[Browser]:
             browser.close()
 
 
+@contextmanager
+def visiting(browser: Browser, server: Server, *, is_phone: bool = False, scheme: str = "light") -> Iterator["Visit"]:
+    """Have a page open; it must complain of nothing."""
+    visit = Visit(browser, server, is_phone=is_phone, scheme=scheme)
+    yield visit
+    visit.page.close()
+    assert visit.trouble.seen == []
+
+
 def violations(page: Page) -> list[dict[str, Any]]:
     """Return what axe-core finds wrong on the page as it is, the serious and critical."""
     # Through the debugger's door: the page's own policy would let no script in.

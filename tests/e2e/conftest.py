@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, expect
 
-from tests.e2e.browser import PACE, PATIENCE, SLOW, Visit, chromium
+from tests.e2e.browser import PACE, PATIENCE, SLOW, Visit, chromium, visiting
 from tests.e2e.servers import Server, serving
 
 
@@ -31,15 +31,11 @@ def slow() -> Iterator[Server]:
 
 @pytest.fixture
 def visit(browser: Browser, server: Server) -> Iterator[Visit]:
-    visit = Visit(browser, server)
-    yield visit
-    visit.page.close()
-    assert visit.trouble.seen == []
+    with visiting(browser, server) as visit:
+        yield visit
 
 
 @pytest.fixture
 def still(browser: Browser, slow: Server) -> Iterator[Visit]:
-    visit = Visit(browser, slow)
-    yield visit
-    visit.page.close()
-    assert visit.trouble.seen == []
+    with visiting(browser, slow) as visit:
+        yield visit

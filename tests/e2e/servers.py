@@ -174,6 +174,14 @@ def answer_ok(handler: RecordingHandler) -> None:
     handler.wfile.write(b"ok")
 
 
+def fail_2_once(handler: RecordingHandler) -> None:
+    """Know nothing of ID 2 the first time that it is asked for."""
+    seen = sum(call.item == 2 for call in handler.server.recorded)
+    handler.send_response(404 if handler.call.item == 2 and seen == 1 else 200)
+    handler.send_header("Content-Length", "0")
+    handler.end_headers()
+
+
 @contextmanager
 def recording_upstream(
     delay: float = 0.02, answer: Callable[[RecordingHandler], None] = answer_ok

@@ -17,8 +17,8 @@ import pytest
 
 from tests.e2e.servers import (
     ROOT,
-    RecordingHandler,
     Server,
+    fail_2_once,
     free_port,
     held_port,
     recording_upstream,
@@ -180,13 +180,7 @@ def test_forecast_submits_nothing(quick: Server) -> None:
 
 
 def test_failed_ids_end_with_1_and_are_named_and_can_be_tried_again() -> None:
-    def answer(handler: RecordingHandler) -> None:
-        seen = sum(call.item == 2 for call in handler.server.recorded)
-        handler.send_response(404 if handler.call.item == 2 and seen == 1 else 200)
-        handler.send_header("Content-Length", "0")
-        handler.end_headers()
-
-    with recording_upstream(answer=answer) as upstream, serving(**PACE, UPSTREAM_URL=upstream.url) as server:
+    with recording_upstream(answer=fail_2_once) as upstream, serving(**PACE, UPSTREAM_URL=upstream.url) as server:
         process = start(server, "submit", "1", "2", "3", "--wait")
         output, complaint = process.communicate(timeout=40)
         assert process.returncode == 1

@@ -3,8 +3,8 @@
 import pytest
 from playwright.sync_api import Browser, expect
 
-from tests.e2e.browser import PACE, Visit, violations
-from tests.e2e.servers import RecordingHandler, Server, recording_upstream, serving
+from tests.e2e.browser import PACE, Visit, violations, visiting
+from tests.e2e.servers import Server, fail_2_once, recording_upstream, serving
 
 # Steering
 
@@ -58,14 +58,11 @@ def test_other_priority_moves_an_ingestion_ahead(still: Visit) -> None:
 
 
 def test_failures_are_shown_and_tried_again(browser: Browser) -> None:
-    def answer(handler: RecordingHandler) -> None:
-        seen = sum(call.item == 2 for call in handler.server.recorded)
-        handler.send_response(404 if handler.call.item == 2 and seen == 1 else 200)
-        handler.send_header("Content-Length", "0")
-        handler.end_headers()
-
-    with recording_upstream(answer=answer) as upstream, serving(**PACE, UPSTREAM_URL=upstream.url) as server:
-        visit = Visit(browser, server)
+    with (
+        recording_upstream(answer=fail_2_once) as upstream,
+        serving(**PACE, UPSTREAM_URL=upstream.url) as server,
+        visiting(browser, server) as visit,
+    ):
         ingestion_id = visit.submit("1 2 3", "HIGH")
         expect(visit.row(ingestion_id).locator(".status")).to_contain_text("1 failed")
         expect(visit.page.locator(".slot[data-kind=past][data-has-failed]")).to_have_count(1)
@@ -75,8 +72,6 @@ def test_failures_are_shown_and_tried_again(browser: Browser) -> None:
         visit.confirm("#retry")
 
         expect(visit.page.locator(".ingestion .status").first).to_have_text("✓Completed")
-        assert visit.trouble.seen == []
-        visit.page.close()
 
 
 # For everyone
@@ -85,24 +80,22 @@ def test_failures_are_shown_and_tried_again(browser: Browser) -> None:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("is_phone", [False, True], ids=["desktop", "phone"])
 def test_nothing_stands_in_the_way_of_anyone(browser: Browser, slow: Server, scheme: str, is_phone: bool) -> None:
-    visit = Visit(browser, slow, scheme=scheme, is_phone=is_phone)
-    page = visit.page
-    found = {"empty": violations(page)}
-    ingestion_id = visit.submit("1 2 3 4 5 6 7", "LOW")
-    visit.submit("8", "HIGH")
-    page.fill("#ids", "9 x")
-    expect(page.locator("#count .problems")).to_be_visible()
-    found["list"] = violations(page)
-    visit.row(ingestion_id).locator("a").click()
-    expect(page.locator("#completion")).to_be_visible()
-    found["ingestion"] = violations(page)
-    page.click("#cancel")
-    found["dialog"] = violations(page)
+    with visiting(browser, slow, scheme=scheme, is_phone=is_phone) as visit:
+        page = visit.page
+        found = {"empty": violations(page)}
+        ingestion_id = visit.submit("1 2 3 4 5 6 7", "LOW")
+        visit.submit("8", "HIGH")
+        page.fill("#ids", "9 x")
+        expect(page.locator("#count .problems")).to_be_visible()
+        found["list"] = violations(page)
+        visit.row(ingestion_id).locator("a").click()
+        expect(page.locator("#completion")).to_be_visible()
+        found["ingestion"] = violations(page)
+        page.click("#cancel")
+        found["dialog"] = violations(page)
 
-    assert not any(found.values()), found
-    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-    assert visit.trouble.seen == []
-    page.close()
+        assert not any(found.values()), found
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
 def test_keyboard_alone_submits_and_opens_an_ingestion(still: Visit) -> None:
