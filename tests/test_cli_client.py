@@ -157,6 +157,14 @@ def test_a_password_in_the_url_is_sent_but_never_shown() -> None:
     assert "secret" not in str(raised.value)
 
 
+@pytest.mark.parametrize("url", ["https://bob:s3cret@host:notaport", "bob:s3cret@host", "ftp://bob:s3cret@host"])
+def test_a_password_in_what_is_no_url_is_not_shown_either(url: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        Client(url)
+
+    assert "s3cret" not in str(refused.value)
+
+
 def test_an_id_of_the_user_stays_one_segment_of_the_path() -> None:
     server = Server(problem(404, "unknown"))
 

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -201,4 +202,23 @@ def test_nothing_is_left_where_nothing_came(tmp_path: Path, terminal: Terminal, 
 
 def test_a_file_that_cannot_be_written_is_named(tmp_path: Path, terminal: Terminal) -> None:
     with pytest.raises(UsageError, match="nowhere"), destination(terminal, tmp_path / "nowhere" / "out"):
+        pass
+
+
+def test_a_pipe_is_written_to_and_stays_one(tmp_path: Path, terminal: Terminal) -> None:
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+
+    with destination(terminal, path) as write:
+        write(b"1\n")
+
+    assert os.read(reader, 10) == b"1\n"
+    assert path.is_fifo()
+    os.close(reader)
+
+
+@pytest.mark.parametrize("name", [".", ".."])
+def test_a_folder_is_no_place_for_results(terminal: Terminal, name: str) -> None:
+    with pytest.raises(UsageError, match="Is a directory"), destination(terminal, Path(name)):
         pass

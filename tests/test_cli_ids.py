@@ -118,3 +118,14 @@ def test_a_csv_without_its_column_named_is_answered_with_how_to() -> None:
 def test_one_number_is_a_count_and_anything_else_is_ids() -> None:
     assert is_count(["30"])
     assert not any(map(is_count, [["30", "31"], ["30,31"], ["-"], ["ids.txt"]]))
+
+
+def test_an_argument_may_be_longer_than_the_name_of_a_file_can_be() -> None:
+    assert read(",".join(map(str, range(1, 101)))) == list(range(1, 101))
+
+
+def test_a_long_argument_that_is_wrong_is_named_by_its_beginning() -> None:
+    message = refusal("x" * 300)
+
+    assert message.startswith(f"argument: '{'x' * 40}…' is no ID; ")
+    assert len(message) < 250

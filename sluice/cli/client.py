@@ -69,9 +69,9 @@ class Client:
         try:
             self.http = httpx.Client(base_url=url, timeout=TIMEOUT, transport=transport)
         except httpx.InvalidURL as error:
-            raise UsageError(f"{url!r} is no URL: {error}") from error
+            raise UsageError(f"{_without_password(url)!r} is no URL: {error}") from error
         if self.http.base_url.scheme not in ("http", "https") or not self.http.base_url.host:
-            raise UsageError(f"{url!r} is no URL of a server: it begins with http:// or https://")
+            raise UsageError(f"{_without_password(url)!r} is no URL of a server: it begins with http:// or https://")
         # Whatever is shown may end up in a log: no password goes with it.
         self.name = str(self.http.base_url.copy_with(userinfo=b"")).rstrip("/")
         self.skew = timedelta(0)
@@ -220,6 +220,11 @@ def keep_alive(response: httpx.Response) -> None:
 
 def _lane(lane: str | None) -> dict[str, Any]:
     return {} if lane is None else {"lane": lane}
+
+
+def _without_password(url: str) -> str:
+    """Return what may be shown of a text that should be a URL: whatever stands before an @ may be a password."""
+    return url.rpartition("@")[2]
 
 
 def _segment(text: str) -> str:

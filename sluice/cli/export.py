@@ -104,9 +104,19 @@ class CsvLines:
 
 @contextmanager
 def destination(terminal: Terminal, path: Path | None) -> Iterator[Write]:
-    """Yield what writes to `path`, or to standard output; a file is there once it is whole, and not before."""
+    """Yield what writes to `path`, or to standard output; a file is there once it is whole, and not before.
+
+    A pipe or a device is written to as it is.
+    """
     if path is None:
         yield _to_output(terminal)
+        return
+    if path.exists() and not path.is_file():
+        try:
+            with path.open("wb") as file:
+                yield _to_file(file)
+        except OSError as error:
+            raise UsageError(f"{path}: {error.strerror}") from error
         return
     part = path.with_name(f"{path.name}.part")
     try:

@@ -30,7 +30,7 @@ def read_ids(sources: Sequence[str], column: str | None, standard_input: TextIO)
     for source in sources:
         if source == STANDARD_INPUT:
             ids += _from_lines(standard_input, "standard input", column)
-        elif (path := Path(source)).is_file() and not _is_written_out(source):
+        elif not _is_written_out(source) and _is_file(path := Path(source)):
             with _opened(path) as lines:
                 ids += _from_lines(lines, str(path), column)
         else:
@@ -49,13 +49,23 @@ def parse_id(token: str, where: str) -> int:
     """Return the ID that `token` is; raise `UsageError` with `where` if it is none."""
     match = DIGITS.fullmatch(token)
     if match is None or not 1 <= (number := int(match[1])) <= MAX_ID:
-        shown = token if len(token) <= LONGEST_SHOWN else f"{token[:LONGEST_SHOWN]}…"
-        raise UsageError(f"{where}: {shown!r} is no ID; {RULE}")
+        raise UsageError(f"{where}: {_shown(token)} is no ID; {RULE}")
     return number
+
+
+def _shown(text: str) -> str:
+    return repr(text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}…")
 
 
 def _is_written_out(source: str) -> bool:
     return all(DIGITS.fullmatch(token) for token in SEPARATORS.split(source) if token)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # no file has so long a name, or it may not be looked at
+        return False
 
 
 def _from_argument(source: str) -> Iterator[int]:
@@ -63,7 +73,7 @@ def _from_argument(source: str) -> Iterator[int]:
         try:
             yield parse_id(token, "argument")
         except UsageError as error:
-            raise UsageError(f"{error}, and there is no file {source!r}") from None
+            raise UsageError(f"{error}, and there is no file {_shown(source)}") from None
 
 
 @contextmanager
