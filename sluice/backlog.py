@@ -4,28 +4,16 @@ import asyncio
 from collections.abc import Iterable, Iterator
 from heapq import heapify, heappop, heappush
 from itertools import count
-from typing import Protocol
 
 from sluice.ingestion import NEVER, Ingestion
+from sluice.line import Line, Place
 from sluice.models import Priority
+from sluice.order import Order, Work, work_of
 from sluice.prefix_sums import PrefixSums
 
 LEAST_STALE = 1000
 
-
-class Placed(Protocol):
-    """What has a place in the order."""
-
-    @property
-    def priority(self) -> Priority:
-        """How urgent it is."""
-
-    @property
-    def seq(self) -> int:
-        """When it came, among those of the same priority."""
-
-
-Entry = tuple[Priority, float, int, int, Ingestion]
+Entry = tuple[float, float, int, int, Ingestion]  # its rank, its ticket
 
 
 class SweptQueue(asyncio.PriorityQueue[Entry]):
@@ -59,7 +47,7 @@ def is_valid(entry: Entry) -> bool:
 
 
 class Backlog:
-    """The ingestions with work that could start, smallest `(priority, created_time, seq)` first.
+    """The ingestions with work that could start, in the order of their ranks.
 
     One valid queue entry per ingestion, which keeps its key while work of it
     waits. Entries that a cancellation or another priority made invalid are passed
@@ -68,23 +56,27 @@ class Backlog:
 
     Within a priority the order of `(created_time, seq)` is the order of `seq`, for
     `created_time` never goes back: so one sum per priority over places `seq` tells
-    how many slots are ahead.
+    how many slots are ahead. Where work ages, or shares slots, a line tells it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, order: Order | None = None, room: int = 0) -> None:
+        """Take the order, and how many IDs a slot has room for where short batches share it, else 0."""
+        self.order = order or Order()
+        self.room = room
+        self._line = Line(room) if room or self.order.aging is not None else None
         self.became_ready = asyncio.Event()
         self.slots = tuple(PrefixSums() for _ in Priority)
         # IDs whose time to be tried again has not come: few, for the longest backoff limits them.
         self.delayed: dict[int, tuple[float, Ingestion]] = {}
         self._due: list[tuple[float, int]] = []
         self._queue = SweptQueue()
-        self._queued = 0
+        self.queued = 0  # ingestions with work that could start
         self._tickets = count()
 
     @property
     def total(self) -> int:
         """Slots that the work of all takes, without IDs that share with others yet to come."""
-        return sum(slots.total for slots in self.slots)
+        return sum(slots.total for slots in self.slots) if self._line is None else self._line.slots
 
     def fill(self, ingestions: Iterable[Ingestion]) -> None:
         """Take note of many ingestions at once, in a backlog that is empty."""
@@ -97,10 +89,12 @@ class Backlog:
                 continue
             ingestion.weight = amounts[ingestion.priority][ingestion.seq] = ingestion.total
             ingestion.queue_ticket = ticket = next(self._tickets)
-            entries.append((ingestion.priority, ingestion.created_time, ingestion.seq, ticket, ingestion))
+            entries.append((*self.order.rank(ingestion), ticket, ingestion))
         self.slots = tuple(PrefixSums.of(each) for each in amounts)
+        if self._line is not None:
+            self._line = Line(self.room, ((entry[:3], work_of(entry[-1]).stretches) for entry in entries))
         self._queue.fill(entries)
-        self._queued = len(entries)
+        self.queued = len(entries)
         for ingestion in others:
             self.update(ingestion)
         self.became_ready.set()
@@ -119,6 +113,8 @@ class Backlog:
         if weight != ingestion.weight:
             self.slots[ingestion.priority].add(ingestion.seq, weight - ingestion.weight)
             ingestion.weight = weight
+        if self._line is not None:
+            self._line.put(self.order.rank(ingestion), work_of(ingestion).stretches)
         if ready_slots and ingestion.queue_ticket < 0:
             self._enqueue(ingestion)
         elif not ready_slots and ingestion.queue_ticket >= 0:
@@ -128,6 +124,8 @@ class Backlog:
         """Forget an ingestion, for good or before it changes its priority; `update` brings it back."""
         self.slots[ingestion.priority].add(ingestion.seq, -ingestion.weight)
         ingestion.weight = 0
+        if self._line is not None:
+            self._line.put(self.order.rank(ingestion), ())
         self.delayed.pop(ingestion.seq, None)
         if ingestion.queue_ticket >= 0:
             self._dequeue(ingestion)
@@ -165,23 +163,29 @@ class Backlog:
     def next_ready(self, now: float) -> float:
         """Return when something is ready to start: `now`, or later, or never."""
         self.release(now)
-        return now if self._queued else self.next_due()
+        return now if self.queued else self.next_due()
 
-    def ahead(self, work: Placed) -> int:
-        """Return how many slots are ahead of work with this place, but for IDs still delayed. O(log seq)."""
+    def place(self, work: Work) -> Place:
+        """Return which slots work has, but for IDs still delayed. O(log seq), or a step for every 512 that wait."""
+        if self._line is not None:
+            return self._line.place(self.order.rank(work), work.stretches)
         above = sum(self.slots[priority].total for priority in Priority if priority < work.priority)
-        return above + self.slots[work.priority].before(work.seq)
+        first = above + self.slots[work.priority].before(work.seq)
+        return Place(first, first + work.slots, work.stretches[-1].last_length if work.stretches else 0)
+
+    def ahead(self, ingestion: Ingestion) -> int:
+        """Return how many slots come before those of an ingestion."""
+        return self.place(work_of(ingestion)).first
 
     def _enqueue(self, ingestion: Ingestion) -> None:
         ingestion.queue_ticket = next(self._tickets)
-        key = (ingestion.priority, ingestion.created_time, ingestion.seq, ingestion.queue_ticket, ingestion)
-        self._queue.put_nowait(key)
-        self._queued += 1
-        if self._queued == 1:
+        self._queue.put_nowait((*self.order.rank(ingestion), ingestion.queue_ticket, ingestion))
+        self.queued += 1
+        if self.queued == 1:
             self.became_ready.set()
 
     def _dequeue(self, ingestion: Ingestion) -> None:
         ingestion.queue_ticket = -1
-        self._queued -= 1
-        if self._queue.qsize() > 2 * self._queued + LEAST_STALE:
+        self.queued -= 1
+        if self._queue.qsize() > 2 * self.queued + LEAST_STALE:
             self._queue.sweep()

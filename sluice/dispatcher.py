@@ -2,19 +2,20 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
+from itertools import islice
 from typing import Any, NamedTuple
 
 from sluice.clock import Clock
-from sluice.events import Event, Finished, Held, Interrupted, Started
+from sluice.events import Ended, Event, Finished, Held, Interrupted, Part, Started
 from sluice.ingestion import NEVER, Batch
 from sluice.journal import EarlyError, JournalError, LeaseLostError
 from sluice.lane import Lane
 from sluice.pace import START_BUDGET
 from sluice.retry import RetryPolicy
-from sluice.upstream import Answer, Upstream, UpstreamError, UpstreamUnavailable, answers_of
+from sluice.upstream import Answer, Upstream, UpstreamError, UpstreamUnavailable, answers_of, together
 
 logger = logging.getLogger(__name__)
 
@@ -99,10 +100,10 @@ class Dispatcher:
             logger.critical("the dispatcher stopped: no further batch will start", exc_info=True)
             raise
 
-    def _runs(self, batch: Batch) -> bool:
-        """Return whether it is this batch that is recorded as running."""
+    def _runs(self, batches: Sequence[Batch]) -> bool:
+        """Return whether it is these batches that are recorded as running."""
         running = self.lane.running
-        return running is not None and running[:2] == batch[:2]
+        return running is not None and running.parts == tuple(batch[:2] for batch in batches)
 
     def _interrupt(self) -> Sequence[Event]:
         return [Interrupted(self._clock.now())] if self.lane.running else []
@@ -119,66 +120,74 @@ class Dispatcher:
                 waker.cancel()
 
     async def _dispatch(self) -> None:
-        batch = await self._start()
-        if batch is None:
+        batches = await self._start()
+        if not batches:
             return
-        answers = await self._call(batch)
+        answers = await self._call(together(batches))
         now = self._clock.now()
-        for item, answer in zip(batch.ids, answers, strict=True):
-            if isinstance(answer, UpstreamError):
-                logger.warning(
-                    "ID %d: %s",
-                    item,
-                    answer,
-                    extra={"lane": self.lane.name, "ingestion_id": batch.ingestion_id, "ids": batch.ids},
-                )
+        self._log_failures(batches, answers)
 
         def finish() -> Sequence[Event]:
-            if not self._runs(batch):
+            if not self._runs(batches):
                 return []  # recorded before, though the journal could not say so
-            ingestion = self.lane.ingestions[batch.ingestion_id]
-            outcomes = self._retry.outcomes(ingestion, batch.positions, answers, now)
-            finished = Finished(batch.ingestion_id, outcomes, now, self._clock.time())
+            first, *others = self._ended(batches, answers, now)
+            finished = Finished(*first, now, self._clock.time(), tuple(others))
             if hold := self._retry.hold(answers):
                 return [finished, Held(now + hold.seconds, hold.reason)]
             return [finished]
 
         await self._decide_surely(finish)
 
-    async def _start(self) -> Batch | None:
-        """Take the next batch and record its start; return None if there is none after all, or no recording it."""
-        batch: Batch | None = None
+    def _ended(self, batches: Sequence[Batch], answers: Sequence[Answer], now: float) -> Iterator[Ended]:
+        """Yield what the answers to all IDs of a slot lead to, batch by batch."""
+        left = iter(answers)
+        for batch in batches:
+            own = [*islice(left, len(batch.ids))]
+            ingestion = self.lane.ingestions[batch.ingestion_id]
+            yield Ended(batch.ingestion_id, self._retry.outcomes(ingestion, batch.positions, own, now))
+
+    def _log_failures(self, batches: Sequence[Batch], answers: Sequence[Answer]) -> None:
+        whose = ((item, batch) for batch in batches for item in batch.ids)
+        for (item, batch), answer in zip(whose, answers, strict=True):
+            if isinstance(answer, UpstreamError):
+                about = {"lane": self.lane.name, "ingestion_id": batch.ingestion_id, "ids": batch.ids}
+                logger.warning("ID %d: %s", item, answer, extra=about)
+
+    async def _start(self) -> list[Batch]:
+        """Take what has the next slot and record its start; return nothing if there is nothing, or no recording it."""
+        batches: list[Batch] = []
 
         def start() -> Sequence[Event]:
-            nonlocal batch
+            nonlocal batches
             if (running := self.lane.running) is not None:
                 # If it is this one, a try recorded it whose success was not heard of: once more, if it still may.
-                return [running] if batch and self._runs(batch) else []
-            batch = None
+                return [running] if self._runs(batches) else []
+            batches = []
             now = self._clock.now()
             # A pause or a cancellation may have come while another decision was made.
-            if self.lane.next_start(now) > now or (batch := self.lane.next_batch(now)) is None:
+            if self.lane.next_start(now) > now or not (batches := self.lane.next_batches(now)):
                 return []
-            return [Started(batch.ingestion_id, batch.positions, now)]
+            first, *others = (Part(batch.ingestion_id, batch.positions) for batch in batches)
+            return [Started(*first, now, tuple(others))]
 
         try:
-            await self.lane.decide(start)
+            await self.lane.decide(start, is_urgent=True)
         except JournalError as error:
             logger.warning("no batch can start: %s", error)
             await self._clock.sleep_until(self._clock.now() + JOURNAL_RETRY)
-            return None
-        if batch is None or not self._runs(batch):
-            return None
+            return []
+        if not self._runs(batches):
+            return []
         while (started := self.lane.running) and (late := self._clock.now() - started.at) > START_BUDGET:
             # As slow as this the journal will be again: what it records must not be long past by then.
             await self._decide_surely(partial(list[Event], [started._replace(at=self._clock.now() + 2 * late)]))
-        return batch
+        return batches
 
     async def _decide_surely(self, propose: Callable[[], Sequence[Event]]) -> None:
         """Decide, however often it takes until the journal can record it."""
         while True:
             try:
-                await self.lane.decide(propose)
+                await self.lane.decide(propose, is_urgent=True)
             except JournalError as error:
                 logger.warning("a batch cannot be recorded: %s", error)
                 await self._clock.sleep_until(self._clock.now() + JOURNAL_RETRY)

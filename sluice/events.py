@@ -19,7 +19,10 @@ class Idempotency(NamedTuple):
 
 
 class Accepted(NamedTuple):
-    """An ingestion was taken in. `created_time` is Unix seconds; `seq` breaks its ties."""
+    """An ingestion was taken in. `created_time` is Unix seconds; `seq` breaks its ties.
+
+    `owner` is the name of the key that it was submitted with, empty where none was needed.
+    """
 
     ingestion_id: str
     priority: Priority
@@ -28,14 +31,28 @@ class Accepted(NamedTuple):
     batch_size: int
     ids: "array[int]"
     idempotency: Idempotency | None = None
+    owner: str = ""
+
+
+class Part(NamedTuple):
+    """IDs of one ingestion that are in a slot: its first unstarted batch, or IDs tried again."""
+
+    ingestion_id: str
+    positions: tuple[int, ...]
 
 
 class Started(NamedTuple):
-    """These IDs of an ingestion were handed to the upstream: its first unstarted batch, or IDs tried again."""
+    """These IDs of an ingestion were handed to the upstream, and `also` those of others that share its slot."""
 
     ingestion_id: str
     positions: tuple[int, ...]
     at: float
+    also: tuple[Part, ...] = ()
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """All that is in the slot, in the order that it was taken."""
+        return (Part(self.ingestion_id, self.positions), *self.also)
 
 
 class Outcome(NamedTuple):
@@ -58,13 +75,26 @@ class Outcome(NamedTuple):
         return "failed" if self.retry_at is None else "retrying"
 
 
+class Ended(NamedTuple):
+    """What came of the IDs of one ingestion that were in a slot."""
+
+    ingestion_id: str
+    outcomes: tuple[Outcome, ...]
+
+
 class Finished(NamedTuple):
-    """The upstream is done with the IDs that were last started."""
+    """The upstream is done with the IDs that were last started, and `also` with those that shared their slot."""
 
     ingestion_id: str
     outcomes: tuple[Outcome, ...]
     at: float
     time: float
+    also: tuple[Ended, ...] = ()
+
+    @property
+    def parts(self) -> tuple[Ended, ...]:
+        """What came of all that was in the slot."""
+        return (Ended(self.ingestion_id, self.outcomes), *self.also)
 
 
 class Interrupted(NamedTuple):

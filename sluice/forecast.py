@@ -1,6 +1,5 @@
 """What becomes of an ingestion if nothing more arrives and nothing more fails."""
 
-import sys
 from collections import Counter
 from heapq import heappop, heappush
 from math import ceil
@@ -8,7 +7,7 @@ from typing import NamedTuple
 
 from sluice.backlog import Backlog
 from sluice.ingestion import Ingestion
-from sluice.models import Priority
+from sluice.order import Work
 
 
 class Slots(NamedTuple):
@@ -23,31 +22,13 @@ class Slots(NamedTuple):
     last_length: int
 
 
-class Work(NamedTuple):
-    """Work and its place in the order: how many slots it takes, and how many IDs the last of them has.
-
-    What is not in the backlog is new: it takes its slots from what is behind it. Whatever
-    number it will get (others may give it, and have given many), it is behind all that have one.
-    """
-
-    priority: Priority
-    slots: int
-    last_length: int
-    seq: int = sys.maxsize
-
-    @property
-    def is_new(self) -> bool:
-        """Whether it is not in the backlog."""
-        return self.seq == sys.maxsize
-
-
 class _Retries:
     """The IDs of one ingestion that will be tried again: those that are ready, and those left in all."""
 
     def __init__(self, backlog: Backlog, ingestion: Ingestion, work: Work) -> None:
-        self.key = (ingestion.priority, ingestion.seq)
+        self.key = backlog.order.rank(ingestion)
         self.ahead = backlog.ahead(ingestion)
-        if work.is_new and self.key > (work.priority, work.seq):
+        if work.is_new and self.key > backlog.order.rank(work):
             self.ahead += work.slots
         self.size = ingestion.batch_size
         self.ready = len(ingestion.ready)
@@ -57,20 +38,14 @@ class _Retries:
         return self.key < other.key
 
 
-def work_of(ingestion: Ingestion) -> Work:
-    """Return what the backlog counts of an ingestion."""
-    # How long its last slot is matters only where it has one.
-    length = ingestion.last_ready_length if ingestion.weight else 0
-    return Work(ingestion.priority, ingestion.weight, length, ingestion.seq)
-
-
 def slots_of(backlog: Backlog, work: Work, start: float, spacing: float) -> Slots:
     """Play the coming slots through, the first at `start` and then every `spacing` seconds while there is work.
 
     What is ready is counted, not played: the sums of the backlog tell how many
     slots lie between any two events. Only IDs whose time to be tried again has not
     come make events, and the longest backoff bounds how many of those there are:
-    O(log n) for each of them and once more.
+    O(log n) for each of them and once more. Where short batches share slots, IDs
+    tried again are taken to have slots of their own until they are ready.
     """
     retries = {seq: _Retries(backlog, each, work) for seq, (_, each) in backlog.delayed.items()}
     # What failed in one slot is due at one time: far fewer events than IDs.
@@ -78,9 +53,8 @@ def slots_of(backlog: Backlog, work: Work, start: float, spacing: float) -> Slot
     dues = sorted(((due, seq, count) for (due, seq), count in counts.items()), reverse=True)
     candidates = sorted(each for each in retries.values() if each.ready)
     own = retries.get(work.seq)
-    own_first = backlog.ahead(work)
-    own_end = own_first + work.slots
-    everything = backlog.total + (work.slots if work.is_new else 0)
+    own_first, own_end, own_last_length = backlog.place(work)
+    everything = max(own_end, backlog.total + (work.slots if work.is_new else 0))
     slot, taken, now = 0, 0, start  # slots gone by, those of ready work among them, the time of the next
     first: tuple[int, float] | None = None
     last, last_length = start, 0
@@ -110,7 +84,7 @@ def slots_of(backlog: Backlog, work: Work, start: float, spacing: float) -> Slot
                 first = first or (slot + own_first - taken, now + (own_first - taken) * spacing)
             if max(taken, own_first) < own_end <= taken + run:
                 last = now + (own_end - 1 - taken) * spacing
-                last_length = work.last_length
+                last_length = own_last_length
             taken += run
         else:
             now = dues[-1][0]

@@ -1,6 +1,7 @@
 """The slots that went by: what ran in each, what came of it, and how much of the permitted rate was used."""
 
 from collections import Counter, defaultdict, deque
+from collections.abc import Sequence
 from math import ceil, floor
 from typing import NamedTuple
 
@@ -18,7 +19,8 @@ GRAINS = 60  # that it is counted in
 class Slot(NamedTuple):
     """A slot that was used: which batches of the ingestion its IDs were of, and what came of how many of them.
 
-    Times are seconds on the monotonic clock; `finished_at` is None while it runs.
+    Where several ingestions shared a slot, there is one of these for each. Times are
+    seconds on the monotonic clock; `finished_at` is None while it runs.
     """
 
     ingestion_id: str
@@ -60,10 +62,10 @@ class History:
         """Note a start or what it led to."""
         if isinstance(event, Started):
             self._note(event)
-        elif isinstance(event, Finished) and self._is_running():
-            self._end(event.at, Counter[str](outcome.status for outcome in event.outcomes))
-        elif isinstance(event, Interrupted) and self._is_running():
-            self._end(event.at, Counter(retrying=len(self.slots[-1].ids)))
+        elif isinstance(event, Finished):
+            self._end(event.at, [Counter(outcome.status for outcome in part.outcomes) for part in event.parts])
+        elif isinstance(event, Interrupted):
+            self._end(event.at, [Counter(retrying=len(each.ids)) for each in self.slots if each.finished_at is None])
 
     def restored(self) -> None:
         """Forget: slots may have gone by unseen."""
@@ -83,11 +85,12 @@ class History:
         return Utilisation(now - first, min(1.0, max(0.0, used - yet_to_come) / (now - first)))
 
     def _note(self, started: Started) -> None:
-        ingestion = self._lane.ingestions[started.ingestion_id]
-        batches = sorted({position // ingestion.batch_size for position in started.positions})
-        ids = [ingestion.ids[position] for position in started.positions]
-        is_retry = ingestion.is_retry(started.positions)
-        self.slots.append(Slot(ingestion.ingestion_id, ingestion.priority, batches, ids, is_retry, started.at))
+        for ingestion_id, positions in started.parts:
+            ingestion = self._lane.ingestions[ingestion_id]
+            batches = sorted({position // ingestion.batch_size for position in positions})
+            ids = [ingestion.ids[position] for position in positions]
+            is_retry = ingestion.is_retry(positions)
+            self.slots.append(Slot(ingestion_id, ingestion.priority, batches, ids, is_retry, started.at))
         if self._lane.pace.interval:
             # What took up time before this process looked is none of the time that it tells of.
             self._used_until = started.at + self._lane.pace.interval
@@ -100,10 +103,10 @@ class History:
         while self._used and (oldest := next(iter(self._used))) < first - GRAINS:
             del self._used[oldest]
 
-    def _is_running(self) -> bool:
-        return bool(self.slots) and self.slots[-1].finished_at is None
-
-    def _end(self, at: float, counts: Counter[str]) -> None:
-        self.slots[-1] = self.slots[-1]._replace(
-            finished_at=at, completed=counts["completed"], failed=counts["failed"], retrying=counts["retrying"]
-        )
+    def _end(self, at: float, counts: Sequence[Counter[str]]) -> None:
+        """Note what came of what runs, part by part; the first parts may have had no place any more."""
+        for place, count in zip(range(len(self.slots) - 1, -1, -1), reversed(counts), strict=False):
+            if self.slots[place].finished_at is None:
+                self.slots[place] = self.slots[place]._replace(
+                    finished_at=at, completed=count["completed"], failed=count["failed"], retrying=count["retrying"]
+                )

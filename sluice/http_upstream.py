@@ -32,6 +32,7 @@ class HttpUpstream:
     A call is done when it is answered 2xx within `timeout` seconds with at most
     `max_bytes`; redirects are not followed. Each call has an `Idempotency-Key` of
     `<batch_id>/<id>`, the same at every attempt. `time` gives Unix seconds.
+    `on_sent` is called when the first call of a batch has been sent.
     An async context manager: leaving it closes the connections.
     """
 
@@ -43,13 +44,15 @@ class HttpUpstream:
         time: Callable[[], float],
         transport: httpx.AsyncBaseTransport | None = None,
         may_send: Callable[[], bool] | None = None,
+        on_sent: Callable[[], object] = lambda: None,
     ) -> None:
         self._url = url
         self._timeout = timeout
         self._max_bytes = max_bytes
         self._time = time
         self._may_send = may_send
-        self._extensions = {} if may_send is None else {"trace": self._trace}
+        self._on_sent = on_sent
+        self._is_sent = False
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=KEEP_ALIVE)
         # No cookie is taken: it would go out again with every other call, from one ingestion to the next.
         cookies = CookieJar(policy=DefaultCookiePolicy(allowed_domains=[]))
@@ -70,6 +73,7 @@ class HttpUpstream:
 
     async def process(self, batch: Batch) -> list[object]:
         """Call the upstream once per ID; return the JSON (or text) of each, or the error that took its place."""
+        self._is_sent = False
         # Whatever one of them raises, the slot lasts until all have ended.
         return await asyncio.gather(*map(self._call, batch.ids, batch.batch_ids), return_exceptions=True)
 
@@ -79,7 +83,7 @@ class HttpUpstream:
             # httpx limits each read; a body that trickles in needs a limit on the whole.
             async with (
                 asyncio.timeout(self._timeout),
-                self._client.stream("GET", url, headers=headers, extensions=self._extensions) as response,
+                self._client.stream("GET", url, headers=headers, extensions={"trace": self._trace}) as response,
             ):
                 if not response.is_success:
                     return self._refusal(response)
@@ -95,7 +99,10 @@ class HttpUpstream:
         return _data(bytes(body))
 
     async def _trace(self, event: str, info: object) -> None:
-        """Send nothing that must not be sent any more, now that it comes to that."""
+        """Send nothing that must not be sent any more, now that it comes to that; tell when it was."""
+        if not self._is_sent and event.endswith(".send_request_headers.complete"):
+            self._is_sent = True
+            self._on_sent()
         if event.endswith(".send_request_headers.started") and self._may_send is not None and not self._may_send():
             raise UpstreamUnavailable("not called: another process runs the lane now")
 

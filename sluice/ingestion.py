@@ -20,10 +20,12 @@ def batch_id(ingestion_id: str, index: int) -> str:
 
 
 class Batch(NamedTuple):
-    """Up to `batch_size` IDs of one ingestion that go to the upstream in one slot.
+    """Up to `batch_size` IDs that go to the upstream in one slot.
 
     First attempts are a batch as it was sliced. IDs tried again may come from
-    several, so each ID has its own `batch_ids` entry, in the same order.
+    several, so each ID has its own `batch_ids` entry, in the same order. Where batches
+    of several ingestions share the slot, `ingestion_id` is the first one's, and each of
+    the `positions` is in the ID's own ingestion.
     """
 
     ingestion_id: str
@@ -68,6 +70,7 @@ class Ingestion:
         "ingestion_id",
         "is_cancelled",
         "open",
+        "owner",
         "priority",
         "queue_ticket",
         "ready",
@@ -85,7 +88,9 @@ class Ingestion:
         self.batch_size: int
         self.ids: array[int]
         # In one go, for millions may be made at a start.
-        self.ingestion_id, self.priority, self.created_time, self.seq, self.batch_size, self.ids, _ = accepted
+        self.ingestion_id, self.priority, self.created_time, self.seq, self.batch_size, self.ids, _, self.owner = (
+            accepted
+        )
         self.started = 0
         self.is_cancelled = False  # what has not started never will
         self.gives_up = False  # what fails is not tried again
@@ -112,16 +117,14 @@ class Ingestion:
         return 0 if self.is_cancelled else self.total - self.started
 
     @property
+    def waiting_ids(self) -> int:
+        """IDs that wait for their first attempt."""
+        return 0 if self.is_cancelled else max(0, len(self.ids) - self.started * self.batch_size)
+
+    @property
     def ready_slots(self) -> int:
         """Slots that its work takes that could start now: IDs tried again share batches."""
         return self.unstarted + -(-len(self.ready) // self.batch_size)
-
-    @property
-    def last_ready_length(self) -> int:
-        """IDs in the last slot of `ready_slots`."""
-        if self.unstarted:
-            return len(self.positions_of(self.total - 1))
-        return (len(self.ready) - 1) % self.batch_size + 1
 
     @property
     def is_done(self) -> bool:
@@ -206,7 +209,7 @@ class Ingestion:
         else:
             self.open[self.started] = len(positions)
             self.started += 1
-        self.in_flight = positions
+        self.in_flight += positions
 
     def finish(self, outcomes: Iterable[Outcome], time: float) -> None:
         """Settle the IDs in flight; those with a `retry_at` wait for another attempt."""

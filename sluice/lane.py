@@ -4,14 +4,12 @@ import asyncio
 import logging
 from array import array
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
 
 from sortedcontainers import SortedDict, SortedList
 from uuid_utils import uuid4
 
 from sluice.backlog import Backlog
-from sluice.coming import Coming, coming
 from sluice.events import (
     Accepted,
     Cancelled,
@@ -28,79 +26,84 @@ from sluice.events import (
     Revived,
     Started,
 )
-from sluice.forecast import Work, slots_of, work_of
-from sluice.ingestion import NEVER, Batch, Ingestion
+from sluice.ingestion import Ingestion
 from sluice.journal import Journal, Saved, SavedIngestion, SavedKey
 from sluice.models import DEFAULT_LANE, Priority
 from sluice.observer import Observer
+from sluice.order import Order
+from sluice.outlook import Outlook
 from sluice.pace import START_BUDGET, Pace
 from sluice.sequencer import Sequencer
 
 logger = logging.getLogger(__name__)
 
 
-class Forecast(NamedTuple):
-    """What becomes of an ingestion if nothing more arrives or fails.
-
-    Times are seconds on the monotonic clock; never, while nothing is started.
-    """
-
-    position: int
-    start: float
-    completion: float
-
-
-class Lane:
+class Lane(Outlook):
     """One upstream, its pace, its backlog and every ingestion it was given.
 
     Whatever must be remembered is an event: `record` appends it to the journal,
-    which has it applied once it is durable. Everything else only reads, and answers
-    for a given time.
+    which has it applied once it is durable. What follows from the state is the
+    outlook's to say.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each is a setting
         self,
         journal: Journal,
         pace: Pace,
         batch_size: int,
         name: str = DEFAULT_LANE,
         sequencer: Sequencer | None = None,
+        *,
+        order: Order | None = None,
+        fills_slots: bool = False,
     ) -> None:
-        """Start from what the journal remembers."""
+        """Start from what the journal remembers.
+
+        A slot has one batch, or, if it is to be filled, as many whole ones, next in the
+        order, as have `batch_size` IDs together.
+        """
         self.journal = journal
         self.pace = pace
         self.batch_size = batch_size
         self.name = name
         self.sequencer = sequencer or Sequencer()
         self.keys_in_flight: set[str] = set()
+        self.arriving = self.arriving_ids = 0  # ingestions that are being recorded, and their IDs
         self.is_closing = False
         self.progress = asyncio.Event()
         self.observers: list[Observer] = []
         self._deciding = asyncio.Lock()
-        self._latest_created_time = 0.0
-        self.backlog = Backlog()
+        self._turn = asyncio.Lock()  # of those who may wait for it
+        self.latest_created_time = 0.0
+        self.order = order or Order()
+        self.room = batch_size if fills_slots else 0
+        self.backlog = Backlog(self.order, self.room)
         journal.attach(self.apply, self.restore)
         self.restore(journal.replay())
 
     def restore(self, saved: Saved) -> None:
         """Take up a saved state instead of the present one."""
-        replaced, self.backlog = self.backlog, Backlog()
+        replaced, self.backlog = self.backlog, Backlog(self.order, self.room)
         # Not a dict: the first key of one costs as much as all that were deleted before it.
         self.keys: OrderedDict[str, SavedKey] = OrderedDict()
         self.finished: SortedList[tuple[float, str]] = SortedList()
         self.running, self.held, self.paused = saved.running, saved.held, saved.paused
-        ingestions = [_restored(each, saved.running) for each in saved.ingestions]
+        in_flight: dict[str, tuple[int, ...]] = {}
+        for part in saved.running.parts if saved.running else ():
+            in_flight[part.ingestion_id] = in_flight.get(part.ingestion_id, ()) + part.positions
+        ingestions = [_restored(each, in_flight) for each in saved.ingestions]
         self.ingestions = {each.ingestion_id: each for each in ingestions}
         self.by_seq: SortedDict[int, Ingestion] = SortedDict((each.seq, each) for each in ingestions)
         self.backlog.fill(ingestions)
+        self.waiting_ids = sum(each.waiting_ids for each in ingestions)
         self.finished.update(
             (each.finished_time, each.ingestion_id) for each in ingestions if each.finished_time is not None
         )
         if ingestions:
-            self._latest_created_time = max(self._latest_created_time, ingestions[-1].created_time)
+            self.latest_created_time = max(self.latest_created_time, ingestions[-1].created_time)
         for key in saved.keys:
             self._remember(key)
-            self._latest_created_time = max(self._latest_created_time, key.created_time)
+            self.latest_created_time = max(self.latest_created_time, key.created_time)
         self.sequencer.skip_to(saved.next_seq)
         if saved.last_start is not None:
             self.pace.started(saved.last_start + START_BUDGET)
@@ -114,12 +117,19 @@ class Lane:
         """Make the events durable and apply them; raise `JournalError`, with nothing changed, if that is impossible."""
         await self.journal.append(events)
 
-    async def decide(self, propose: Callable[[], Sequence[Event]]) -> None:
-        """Record what `propose` makes of the state, with no other decision between its look and the record."""
+    async def decide(self, propose: Callable[[], Sequence[Event]], *, is_urgent: bool = False) -> None:
+        """Record what `propose` makes of the state, with no other decision between its look and the record.
+
+        One that is urgent waits for two others at most, however many there are.
+        """
         # Even if the caller is cancelled meanwhile: what is being recorded is decided.
-        decision = asyncio.ensure_future(self._decide(propose))
+        decision = asyncio.ensure_future(self._decide(propose) if is_urgent else self._decide_in_turn(propose))
         decision.add_done_callback(lambda done: done.cancelled() or done.exception())
         await asyncio.shield(decision)
+
+    async def _decide_in_turn(self, propose: Callable[[], Sequence[Event]]) -> None:
+        async with self._turn:
+            await self._decide(propose)
 
     async def _decide(self, propose: Callable[[], Sequence[Event]]) -> None:
         async with self._deciding:
@@ -152,23 +162,26 @@ class Lane:
                     self._remember(SavedKey(event.idempotency, event.ingestion_id, event.created_time))
             case Started():
                 self.pace.started(event.at)
-                if self.running is None:
-                    ingestion = self.ingestions[event.ingestion_id]
-                    ingestion.start(event.positions)
+                for ingestion_id, positions in event.parts if self.running is None else ():
+                    ingestion = self.ingestions[ingestion_id]
+                    self.waiting_ids -= ingestion.waiting_ids
+                    ingestion.start(positions)
+                    self.waiting_ids += ingestion.waiting_ids
                     self.backlog.update(ingestion)
                 self.running = event
                 self._ring()
             case Finished():
-                ingestion = self.ingestions[event.ingestion_id]
-                ingestion.finish(event.outcomes, event.time)
-                self.pace.finished(len(event.outcomes), event.at)
+                self.pace.finished(sum(len(part.outcomes) for part in event.parts), event.at)
                 self.running = None
-                self._changed(ingestion)
+                for ingestion_id, outcomes in event.parts:
+                    ingestion = self.ingestions[ingestion_id]
+                    ingestion.finish(outcomes, event.time)
+                    self._changed(ingestion)
             case Interrupted():
-                if self.running is not None:
-                    ingestion = self.ingestions[self.running.ingestion_id]
+                interrupted, self.running = self.running, None
+                for part in interrupted.parts if interrupted else ():
+                    ingestion = self.ingestions[part.ingestion_id]
                     ingestion.interrupt(event.at)
-                    self.running = None
                     self._changed(ingestion)
             case Held():
                 self.held = event
@@ -179,6 +192,7 @@ class Lane:
                 self.backlog.became_ready.set()
             case Cancelled():
                 ingestion = self.ingestions[event.ingestion_id]
+                self.waiting_ids -= ingestion.waiting_ids
                 ingestion.cancel(event.failed, event.time)
                 self._changed(ingestion)
             case Reprioritised():
@@ -199,79 +213,31 @@ class Lane:
     # Decisions
 
     def accept(
-        self, ids: Sequence[int], priority: Priority, time: float, idempotency: Idempotency | None = None
+        self,
+        ids: Sequence[int],
+        priority: Priority,
+        time: float,
+        idempotency: Idempotency | None = None,
+        owner: str = "",
     ) -> Accepted:
-        """Propose to take in `ids` at `time`, Unix seconds."""
+        """Propose to take in `ids` at `time`, Unix seconds, for the key named `owner`.
+
+        An array is kept, not copied: leave it as it is.
+        """
         # A wall clock that is set back must not let a newcomer overtake.
-        self._latest_created_time = max(self._latest_created_time, time)
+        self.latest_created_time = max(self.latest_created_time, time)
         return Accepted(
             str(uuid4()),
             priority,
-            self._latest_created_time,
+            self.latest_created_time,
             self.sequencer.take(),
             self.batch_size,
-            array("I", ids),
+            ids if isinstance(ids, array) else array("I", ids),
             idempotency,
+            owner,
         )
 
-    def next_start(self, now: float) -> float:
-        """Return when the next batch may start: `now`, later, or never while paused or without work."""
-        return NEVER if self.paused else max(self.backlog.next_ready(now), self._next_slot(now))
-
-    def next_batch(self, now: float) -> Batch | None:
-        """Decide which IDs are next: those of the ingestion at the head of the backlog."""
-        ingestion = self.backlog.head(now)
-        return None if ingestion is None else ingestion.batch(ingestion.next_positions())
-
-    def forecast(self, ingestion: Ingestion, now: float) -> Forecast | None:
-        """Return where `ingestion` stands and when it will run if nothing more arrives or fails; None when it is done.
-
-        Each batch takes one slot. Exact while no batch takes longer than the
-        interval; else every slot is taken to last as long as a full batch is
-        expected to. Never while paused, for nobody knows when that ends.
-        """
-        self.backlog.release(now)
-        if ingestion.is_done:
-            return None
-        running_until = self._running_until() if ingestion.in_flight else now
-        if not ingestion.weight and not ingestion.ready and not ingestion.delayed:
-            return Forecast(0, self.pace.last_start, max(now, running_until))
-        forecast = self._forecast(work_of(ingestion), now)
-        return forecast._replace(completion=max(now, running_until, forecast.completion))
-
-    def quote(self, total_ids: int, priority: Priority, now: float) -> Forecast:
-        """Return what the forecast would be for `total_ids` (at least 1) that are accepted at `now`."""
-        self.backlog.release(now)
-        total, last_length = divmod(total_ids - 1, self.batch_size)
-        return self._forecast(Work(priority, total + 1, last_length + 1), now)
-
-    def coming(self, count: int, now: float) -> list[Coming]:
-        """Return the slots that come next, `count` at most, if nothing more arrives or fails; never while paused."""
-        self.backlog.release(now)
-        slots = coming(self.backlog, self._next_slot(now), self.pace.spacing(self.batch_size), count)
-        return [each._replace(start=NEVER) for each in slots] if self.paused else slots
-
-    def waiting(self, priority: Priority) -> int:
-        """Return how many slots the waiting work of this priority takes, as far as it is ready."""
-        delayed = (ingestion for _, ingestion in self.backlog.delayed.values() if ingestion.priority == priority)
-        return self.backlog.slots[priority].total + sum(each.ready_slots - each.weight for each in delayed)
-
     # Plumbing
-
-    def _forecast(self, work: Work, now: float) -> Forecast:
-        slots = slots_of(self.backlog, work, self._next_slot(now), self.pace.spacing(self.batch_size))
-        if self.paused:
-            return Forecast(slots.position, NEVER, NEVER)
-        return Forecast(slots.position, slots.first, slots.last + self.pace.expected_duration(slots.last_length))
-
-    def _next_slot(self, now: float) -> float:
-        """Return when the next slot opens: not before the running batch is expected to end, nor during a hold."""
-        running_until = self._running_until() if self.running else now
-        return max(now, self.pace.ready_at, self.held.until if self.held else now, running_until)
-
-    def _running_until(self) -> float:
-        assert self.running is not None
-        return self.pace.last_start + self.pace.expected_duration(len(self.running.positions))
 
     def _changed(self, ingestion: Ingestion) -> None:
         self.backlog.update(ingestion)
@@ -286,11 +252,13 @@ class Lane:
     def _add(self, ingestion: Ingestion) -> None:
         self.ingestions[ingestion.ingestion_id] = ingestion
         self.by_seq[ingestion.seq] = ingestion
+        self.waiting_ids += ingestion.waiting_ids
         self.backlog.update(ingestion)
 
     def _remove(self, ingestion: Ingestion) -> None:
         del self.ingestions[ingestion.ingestion_id]
         del self.by_seq[ingestion.seq]
+        self.waiting_ids -= ingestion.waiting_ids
         self.backlog.remove(ingestion)
         if ingestion.finished_time is not None:
             self.finished.discard((ingestion.finished_time, ingestion.ingestion_id))
@@ -301,11 +269,11 @@ class Lane:
         self.keys.move_to_end(key.idempotency.key)
 
 
-def _restored(saved: SavedIngestion, running: Started | None) -> Ingestion:
+def _restored(saved: SavedIngestion, in_flight: Mapping[str, tuple[int, ...]]) -> Ingestion:
     ingestion = Ingestion(saved.accepted)
     if saved.started or saved.is_cancelled:
         ingestion.is_cancelled, ingestion.gives_up = saved.is_cancelled, saved.gives_up
         ingestion.troubles.update(saved.failed)
-        in_flight = running.positions if running and running.ingestion_id == ingestion.ingestion_id else ()
-        ingestion.restore(saved.started, saved.waiting, saved.changed_time, in_flight)
+        own_flight = in_flight.get(ingestion.ingestion_id, ())
+        ingestion.restore(saved.started, saved.waiting, saved.changed_time, own_flight)
     return ingestion

@@ -9,6 +9,7 @@ from sluice.http_upstream import HttpUpstream
 from sluice.journal import Journal
 from sluice.lane import Lane
 from sluice.models import DEFAULT_LANE
+from sluice.order import Order
 from sluice.pace import Pace
 from sluice.retention import Retention
 from sluice.retry import RetryPolicy
@@ -36,7 +37,15 @@ class LaneFactory:
         settings = self.by_lane[name]
         is_simulated = name not in self._upstreams and settings.url is None
         pace = Pace(settings.interval, seconds_per_id=settings.delay if is_simulated else 0.0)
-        return Lane(journal, pace, settings.batch_size, name, sequencer)
+        return Lane(
+            journal,
+            pace,
+            settings.batch_size,
+            name,
+            sequencer,
+            order=Order(settings.priority_aging),
+            fills_slots=settings.fill_slots,
+        )
 
     async def dispatcher(
         self, lane: Lane, stack: AsyncExitStack, may_send: Callable[[], bool] | None = None
@@ -52,7 +61,14 @@ class LaneFactory:
         elif settings.url is not None:
             upstream = await stack.enter_async_context(
                 HttpUpstream(
-                    settings.url, settings.timeout, settings.max_result_bytes, self._clock.time, may_send=may_send
+                    settings.url,
+                    settings.timeout,
+                    settings.max_result_bytes,
+                    self._clock.time,
+                    may_send=may_send,
+                    # Until then the loop, busy with others, and a connection to be made take time; the next
+                    # start would come early by what they take less of it.
+                    on_sent=lambda: lane.pace.started(self._clock.now()),
                 )
             )
             # It ends its calls itself, and knows which of them was late; this is only a backstop.

@@ -43,6 +43,11 @@ Attempts = Annotated[int, Field(ge=1, description="calls per ID, at most, until 
 RetryBase = Annotated[Seconds, Field(description="seconds of the first backoff, at most; doubles each time")]
 RetryMax = Annotated[Seconds, Field(description="seconds of any backoff, at most")]
 HoldMax = Annotated[Seconds, Field(description="seconds that a Retry-After holds everything, at most")]
+Aging = Annotated[
+    float | None,
+    Field(gt=0, allow_inf_nan=False, description="seconds after which what waits moves up a class; unset: never"),
+]
+FillSlots = Annotated[bool, Field(description="whether whole short batches, next in order, share a slot")]
 MaxResultBytes = Annotated[int, Field(ge=1, description="bytes of an upstream's answer to one ID, at most")]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
 
@@ -62,6 +67,8 @@ class LaneSettings(BaseModel):
     retry_max: RetryMax
     hold_max: HoldMax
     max_result_bytes: MaxResultBytes
+    priority_aging: Aging
+    fill_slots: FillSlots
 
 
 class _NamedLane(LaneSettings):

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import structlog
 
-from sluice.events import Event, Finished, Started
+from sluice.events import Ended, Event, Finished, Part, Started
 from sluice.lane import Lane
 
 logger = logging.getLogger("sluice.batches")
@@ -77,8 +77,12 @@ class _BatchLog:
         """Log the start and the end of a batch."""
         if not isinstance(event, Started | Finished) or not logger.isEnabledFor(logging.INFO):
             return
-        positions = event.positions if isinstance(event, Started) else [each.position for each in event.outcomes]
-        ingestion = self._lane.ingestions[event.ingestion_id]
+        for part in event.parts:
+            self._log(event, part)
+
+    def _log(self, event: Started | Finished, part: Part | Ended) -> None:
+        positions = part.positions if isinstance(part, Part) else [each.position for each in part.outcomes]
+        ingestion = self._lane.ingestions[part.ingestion_id]
         batch = ingestion.batch(tuple(positions))
         about: dict[str, object] = {
             "lane": self._lane.name,
@@ -86,10 +90,10 @@ class _BatchLog:
             "batch_ids": batch.distinct_batch_ids,
             "ids": batch.ids,
         }
-        if isinstance(event, Started):
+        if isinstance(part, Part):
             logger.info("batch started", extra={**about, "priority": ingestion.priority.name})
             return
-        failed = [ingestion.ids[each.position] for each in event.outcomes if each.error is not None]
+        failed = [ingestion.ids[each.position] for each in part.outcomes if each.error is not None]
         seconds = round(event.at - self._lane.pace.last_start, 6)
         logger.info("batch finished", extra={**about, "seconds": seconds, "failed": failed})
 

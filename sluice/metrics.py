@@ -162,7 +162,7 @@ class _Gauges(Collector):
                 used.add_metric([lane.name], utilisation.share)
             paused.add_metric([lane.name], lane.paused is not None)
             held.add_metric([lane.name], lane.held is not None and lane.held.until > now)
-            running.add_metric([lane.name], lane.running is not None)
+            running.add_metric([lane.name], len(lane.running.parts) if lane.running else 0)
         listeners = GaugeMetricFamily("sluice_event_listeners", "Listeners to server-sent events.", self.listeners())
         ready = GaugeMetricFamily("sluice_ready", "Whether work can be accepted, as /readyz says.", self.is_ready)
         yield from (backlog, oldest, retrying, used, paused, held, running, listeners, ready)
@@ -183,6 +183,7 @@ class _LaneMetrics:
         self._holds = metrics.holds.labels(name)
         self._lateness = metrics.lateness.labels(name)
         self._upstream = metrics.upstream.labels(name)
+        self._parts = len(lane.running.parts) if lane.running else 0
         self._due = NEVER  # when the next batch could start, and when the one that runs could have
         self._running_due = NEVER
         self._look()
@@ -196,13 +197,15 @@ class _LaneMetrics:
                 if self._due > self._lane.pace.ready_at:
                     self._look()
             case Started():
-                self._starts[self._lane.ingestions[event.ingestion_id].is_retry(event.positions)].inc()
+                for ingestion_id, positions in event.parts:
+                    self._starts[self._lane.ingestions[ingestion_id].is_retry(positions)].inc()
+                self._parts = len(event.parts)
                 self._running_due, self._due = self._due, NEVER
             case Finished():
                 self._finished(event)
                 self._look()
             case Interrupted():
-                self._batches["interrupted"].inc()
+                self._batches["interrupted"].inc(self._parts)
                 self._look()
             case Held():
                 self._holds.inc()
@@ -215,6 +218,7 @@ class _LaneMetrics:
     def restored(self) -> None:
         """Begin anew to look for what is late."""
         self._due = self._running_due = NEVER
+        self._parts = len(self._lane.running.parts) if self._lane.running else 0
         self._look()
 
     def _look(self) -> None:
@@ -232,7 +236,8 @@ class _LaneMetrics:
         self._upstream.observe(max(0.0, event.at - started))
         if self._running_due < NEVER:
             self._lateness.observe(max(0.0, started - self._running_due))
-        statuses = [outcome.status for outcome in event.outcomes]
-        for status in statuses:
-            self._ids[status].inc()
-        self._batches[max(statuses, key=FROM_BEST_TO_WORST.index)].inc()
+        for part in event.parts:
+            statuses = [outcome.status for outcome in part.outcomes]
+            for status in statuses:
+                self._ids[status].inc()
+            self._batches[max(statuses, key=FROM_BEST_TO_WORST.index)].inc()

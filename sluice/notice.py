@@ -9,12 +9,14 @@ from sluice.clock import utc
 from sluice.events import (
     Accepted,
     Cancelled,
+    Ended,
     Event,
     Expired,
     Finished,
     Held,
     Interrupted,
     Outcome,
+    Part,
     Paused,
     Reprioritised,
     Resumed,
@@ -99,15 +101,12 @@ def summary(ingestion: Ingestion) -> dict[str, Any]:
     )
 
 
-def details(event: Event, ingestion: Ingestion) -> dict[str, Any]:
-    """Return what an event tells beside the summary of its ingestion."""
-    match event:
-        case Started(positions=positions):
-            return {**_batch(ingestion, positions), "is_retry": ingestion.is_retry(positions)}
-        case Finished(outcomes=outcomes):
-            positions = tuple(outcome.position for outcome in outcomes)
-            return {**_batch(ingestion, positions), "outcomes": [_outcome(ingestion, each) for each in outcomes]}
-    return {}
+def details(part: Part | Ended, ingestion: Ingestion) -> dict[str, Any]:
+    """Return what a start or an end tells beside the summary of its ingestion."""
+    if isinstance(part, Part):
+        return {**_batch(ingestion, part.positions), "is_retry": ingestion.is_retry(part.positions)}
+    positions = tuple(outcome.position for outcome in part.outcomes)
+    return {**_batch(ingestion, positions), "outcomes": [_outcome(ingestion, each) for each in part.outcomes]}
 
 
 def _summary(

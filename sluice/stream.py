@@ -10,7 +10,7 @@ from uuid_utils import uuid4
 
 from sluice.background import in_background
 from sluice.clock import Clock, utc
-from sluice.events import Accepted, Event, Expired, Held, Interrupted, KeysExpired, Paused, Resumed, Started
+from sluice.events import Accepted, Event, Expired, Finished, Held, Interrupted, KeysExpired, Paused, Resumed, Started
 from sluice.lane import Lane
 from sluice.notice import EXPIRED, KINDS, RESET, Newcomer, Notice, details, summary
 
@@ -239,7 +239,7 @@ class _Watcher:
         self._stream = stream
         self._lane = lane
         self._clock = clock
-        self._running = lane.running and lane.running.ingestion_id
+        self._running = _running(lane)
 
     def applied(self, event: Event) -> None:
         data: dict[str, Any] | Newcomer
@@ -257,18 +257,30 @@ class _Watcher:
             case Expired(ingestion_id):
                 data = {"ingestion_id": ingestion_id}
             case Interrupted():
-                assert self._running
-                data = summary(self._lane.ingestions[self._running])
+                for ingestion_id in self._running:
+                    self._publish(event, summary(self._lane.ingestions[ingestion_id]))
+                return
+            case Started() | Finished():
+                self._running = _running(self._lane) or self._running
+                for part in event.parts:
+                    ingestion = self._lane.ingestions[part.ingestion_id]
+                    self._publish(event, summary(ingestion) | details(part, ingestion))
+                return
             case _:
-                ingestion = self._lane.ingestions[event.ingestion_id]
-                data = summary(ingestion) | details(event, ingestion)
-        if isinstance(event, Started):
-            self._running = event.ingestion_id
-        self._stream.publish(KINDS[type(event)], self._lane, data)
+                data = summary(self._lane.ingestions[event.ingestion_id])
+        self._publish(event, data)
 
     def restored(self) -> None:
-        self._running = self._lane.running and self._lane.running.ingestion_id
+        self._running = _running(self._lane)
         self._stream.start_anew(self._lane)
+
+    def _publish(self, event: Event, data: dict[str, Any] | Newcomer) -> None:
+        self._stream.publish(KINDS[type(event)], self._lane, data)
+
+
+def _running(lane: Lane) -> list[str]:
+    """Return the ingestions that the upstream is at, each once."""
+    return list(dict.fromkeys(part.ingestion_id for part in lane.running.parts)) if lane.running else []
 
 
 def _is_over(lane: Lane, ingestion_id: str) -> bool:

@@ -68,6 +68,18 @@ class SimulatedUpstream:
         return [{"id": item, "data": "processed"} for item in batch.ids]
 
 
+def together(batches: Sequence[Batch]) -> Batch:
+    """Return all that is in a slot as what the upstream is given."""
+    if len(batches) == 1:
+        return batches[0]
+    return Batch(
+        batches[0].ingestion_id,
+        tuple(position for batch in batches for position in batch.positions),
+        [item for batch in batches for item in batch.ids],
+        [batch_id for batch in batches for batch_id in batch.batch_ids],
+    )
+
+
 def answers_of(batch: Batch, result: object, max_bytes: int) -> list[Answer]:
     """Return, ID by ID, what the result of `process`, or what it raised, means. `max_bytes` is for each."""
     if result is None or isinstance(result, BaseException):

@@ -7,6 +7,7 @@ microseconds both hold: so what is told of the future can be exact.
 import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
 
 from hypothesis import strategies as st
@@ -31,6 +32,8 @@ class Shape(NamedTuple):
     interval: int
     batch_size: int
     per_id: int
+    aging: int | None = None
+    fills_slots: bool = False
 
 
 @st.composite
@@ -39,7 +42,8 @@ def shapes(draw: st.DrawFn, *, may_overrun: bool = False) -> Shape:
     batch_size = draw(st.integers(1, 4))
     per_id = draw(st.integers(0, 128))
     interval = draw(st.integers(0 if may_overrun else batch_size * per_id, 700))
-    return Shape(interval, batch_size, per_id)
+    aging = draw(st.none() | st.integers(1, 2000))
+    return Shape(interval, batch_size, per_id, aging, fills_slots=interval > 0 and draw(st.booleans()))
 
 
 BEGINNING: list[Step] = [
@@ -87,9 +91,10 @@ class Witness:
 
     def applied(self, event: Event) -> None:
         if isinstance(event, Started):
-            self.starts.append(Start(event.ingestion_id, event.positions, event.at))
+            self.starts += [Start(*part, event.at) for part in event.parts]
         elif isinstance(event, Finished) and self.starts:
-            self.starts[-1] = self.starts[-1]._replace(ended=event.at)
+            count = len(event.parts)
+            self.starts[-count:] = [start._replace(ended=event.at) for start in self.starts[-count:]]
 
     def restored(self) -> None:
         raise AssertionError("nobody else runs anything here")
@@ -113,6 +118,8 @@ class Scene:
             seconds_per_id=self._per_id,
             timeout=1000.0,
             retry=retry,
+            aging=None if shape.aging is None else shape.aging * UNIT,
+            fills_slots=shape.fills_slots,
         ).start()
 
     @property
@@ -209,6 +216,13 @@ def scene(shape: Shape, steps: Sequence[Step] = ()) -> Iterator[Scene]:
     finally:
         loop.finish()
         asyncio.set_event_loop(None)
+
+
+def numbered(times: Sequence[float], shape: Shape) -> list[int]:
+    """Return which slot each of these is in that start at these times."""
+    if not shape.fills_slots:
+        return [*range(len(times))]
+    return [*accumulate((before != at for before, at in pairwise(times)), initial=0)][: len(times)]
 
 
 def state_of(lane: Lane) -> object:

@@ -16,6 +16,7 @@ from sluice.events import (
     Interrupted,
     KeysExpired,
     Outcome,
+    Part,
     Paused,
     Reprioritised,
     Resumed,
@@ -51,9 +52,13 @@ class Job:
     cancelled: bool = False
     gives_up: bool = False
 
-    @property
-    def key(self) -> tuple[Priority, float, int]:
-        return self.priority, self.accepted.created_time, self.accepted.seq
+    def key(self, aging: float | None, time: float) -> tuple[int, float, int]:
+        """Return what the order goes by: the class at that time, since when it is in there, and its number."""
+        since = self.accepted.created_time
+        if aging is None:
+            return self.priority, since, self.accepted.seq
+        risen = min(int(self.priority), int((time - since) / aging))
+        return self.priority - risen, since + aging * risen, self.accepted.seq
 
     def batches(self) -> list[list[Item]]:
         size = self.accepted.batch_size
@@ -104,6 +109,9 @@ class ModelJournal:
     not_before: float = -NEVER  # the last resumption or restart
     judge: Callable[[int, Outcome], None] = lambda item, outcome: None
     apply: Callable[[Event], None] = lambda event: None
+    aging: float | None = None
+    room: int = 0
+    wall: Callable[[], float] = lambda: 0.0
 
     def earliest(self, now: float) -> float:
         """Return when the next start must have been, or must be; never if nothing is ready at `now`."""
@@ -147,9 +155,10 @@ class ModelJournal:
         """Take note that the process died and another one begins."""
         self.not_before = self.loop.time()
         if self.running:
-            for place in self.running.positions:
-                item = self.jobs[self.running.ingestion_id].items[place]
-                item.state, item.since = "waiting", self.loop.time()
+            for name, positions in self.running.parts:
+                for place in positions:
+                    item = self.jobs[name].items[place]
+                    item.state, item.since = "waiting", self.loop.time()
             self.running = None
             self.last_end = self.loop.time()
         self.resume_from_record()
@@ -206,57 +215,73 @@ class ModelJournal:
     def see_start(self, event: Started, now: float) -> None:
         assert self.running is None, "two batches at a time"
         assert self.paused is None
-        ready = [job for job in self.jobs.values() if job.next(now)]
-        first = min(ready, key=lambda job: job.key)
-        assert event.ingestion_id == first.accepted.ingestion_id
-        assert event.positions == first.next(now)
         assert event.at == pytest.approx(now, abs=TICK)
         assert event.at - self.last_start >= self.interval - TICK, "early"
         assert event.at == pytest.approx(self.earliest(now), abs=2 * TICK), "late"
-        for place in event.positions:
-            first.items[place].state = "flying"
+        assert [*event.parts] == self.take_slot(now)
         self.running, self.last_start, self.recorded_start = event, event.at, event.at
 
     def see_end(self, event: Finished, now: float) -> None:
         assert self.running
-        assert event.ingestion_id == self.running.ingestion_id
-        assert tuple(outcome.position for outcome in event.outcomes) == self.running.positions
-        job = self.jobs[event.ingestion_id]
-        for outcome in event.outcomes:
-            item = job.items[outcome.position]
-            assert item.attempts <= outcome.attempts <= item.attempts + 1
-            if outcome.retry_at is not None:
-                assert not job.gives_up
-                assert outcome.attempts < ATTEMPTS
-                item.state, item.since = "waiting", outcome.retry_at
-            else:
-                item.state = "done" if outcome.error is None else "failed"
-            item.attempts = outcome.attempts
-            self.judge(job.accepted.ids[outcome.position], outcome)
+        for part, started in zip(event.parts, self.running.parts, strict=True):
+            assert part.ingestion_id == started.ingestion_id
+            assert tuple(outcome.position for outcome in part.outcomes) == started.positions
+            job = self.jobs[part.ingestion_id]
+            for outcome in part.outcomes:
+                item = job.items[outcome.position]
+                assert item.attempts <= outcome.attempts <= item.attempts + 1
+                if outcome.retry_at is not None:
+                    assert not job.gives_up
+                    assert outcome.attempts < ATTEMPTS
+                    item.state, item.since = "waiting", outcome.retry_at
+                else:
+                    item.state = "done" if outcome.error is None else "failed"
+                item.attempts = outcome.attempts
+                self.judge(job.accepted.ids[outcome.position], outcome)
         self.running, self.last_end = None, event.at
+
+    def take_slot(self, now: float) -> list[Part]:
+        """Put in flight what the slot at `now` is for: the next batch, and what is next to it and fits in as well."""
+        parts: list[Part] = []
+        filled = 0
+        while ready := [job for job in self.jobs.values() if job.next(now)]:
+            first = min(ready, key=lambda job: job.key(self.aging, self.time(now)))
+            positions = first.next(now)
+            if parts and filled + len(positions) > self.room:
+                break
+            for place in positions:
+                first.items[place].state = "flying"
+            parts.append(Part(first.accepted.ingestion_id, positions))
+            filled += len(positions)
+        return parts
+
+    def time(self, now: float) -> float:
+        """Return the wall clock's time, which is set back for nobody that waits already."""
+        latest = max(job.accepted.created_time for job in self.jobs.values())
+        return max(self.wall() + now - float(self.loop.time()), latest)
 
     def play(self, start: float, spacing: float) -> dict[str, Slot]:
         """Play every coming slot if nothing more arrives or fails, the first at `start`."""
-        left = {
-            name: [(place, item.since) for place, item in enumerate(job.items) if item.state in ("new", "waiting")]
-            for name, job in self.jobs.items()
-        }
-        jobs = sorted(self.jobs.items(), key=lambda pair: pair[1].key)
+        states = {name: [item.state for item in job.items] for name, job in self.jobs.items()}
         slots: dict[str, Slot] = {}
         taken, now = 0, start
-        while any(left.values()):
-            for name, job in jobs:
-                size = job.accepted.batch_size
-                again = [p for p, since in left[name] if job.items[p].state == "waiting" and since <= now][:size]
-                new = [p for p, _ in left[name] if job.items[p].state == "new"]
-                if chosen := again or [p for p in new if p // size == new[0] // size]:
-                    left[name] = [pair for pair in left[name] if pair[0] not in chosen]
+        while (
+            next_due := min(
+                (i.since for job in self.jobs.values() for i in job.items if i.state in ("new", "waiting")),
+                default=NEVER,
+            )
+        ) < NEVER:
+            if parts := self.take_slot(now):
+                length = sum(len(part.positions) for part in parts)
+                for name, _ in parts:
                     before = slots.get(name)
                     slots[name] = Slot(
-                        before.position if before else taken, before.first if before else now, now, len(chosen)
+                        before.position if before else taken, before.first if before else now, now, length
                     )
-                    taken, now = taken + 1, now + spacing
-                    break
+                taken, now = taken + 1, now + spacing
             else:
-                now = min(since for pairs in left.values() for _, since in pairs)
+                now = next_due
+        for name, job in self.jobs.items():
+            for item, state in zip(job.items, states[name], strict=True):
+                item.state = state
         return slots

@@ -45,7 +45,7 @@ class Watched:
     def finish(self, at: float, *outcomes: Outcome) -> None:
         """End what runs: what is not said of an ID is that it is done."""
         assert self.lane.running is not None
-        name, positions, _ = self.lane.running
+        name, positions, *_ = self.lane.running
         said = {outcome.position: outcome for outcome in outcomes}
         every = tuple(said.get(position, Outcome(position, 1, data=b"null")) for position in positions)
         self.lane.apply(Finished(name, every, self.boot + at, 0.0))

@@ -42,6 +42,38 @@ def test_ids_of_a_batch_are_called_once_each_at_the_same_time(server: LocalServe
     assert server.most_waiting == 3
 
 
+def test_first_call_of_each_batch_is_told_once_it_was_sent_and_no_sooner(server: LocalServer) -> None:
+    told: list[int] = []
+
+    async def act() -> None:
+        listener = await asyncio.start_server(server.handle, "127.0.0.1", 0)
+        url = f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}/{{id}}"
+        async with HttpUpstream(
+            url, 5.0, MAX_BYTES, lambda: EPOCH, on_sent=lambda: told.append(len(server.paths))
+        ) as upstream:
+            await upstream.process(batch(200, 201, 299))
+            await upstream.process(batch(200, 201))
+        listener.close()
+
+    asyncio.run(act())
+
+    assert told == [0, 3]
+
+
+def test_refused_connection_tells_of_no_call() -> None:
+    told: list[str] = []
+
+    async def act() -> None:
+        async with HttpUpstream(
+            "http://127.0.0.1:1/{id}", 5.0, MAX_BYTES, lambda: EPOCH, on_sent=lambda: told.append("sent")
+        ) as upstream:
+            await upstream.process(batch(200))
+
+    asyncio.run(act())
+
+    assert told == []
+
+
 def test_every_attempt_of_an_id_has_the_same_idempotency_key(server: LocalServer) -> None:
     first = Batch("an ingestion", (0, 1, 3), [200, 500, 200], ["batch 0", "batch 0", "batch 1"])
     again = Batch("an ingestion", (1,), [500], ["batch 0"])

@@ -72,12 +72,30 @@ def test_forecast_of_an_overdue_running_batch_is_not_in_the_past(loop: VirtualLo
     assert forecast.completion == bench.clock.now()
 
 
-def test_decision_whose_caller_is_cancelled_is_still_made_before_the_next(loop: VirtualLoop) -> None:
-    class SlowJournal(MemoryJournal):
-        async def append(self, events: Sequence[Event]) -> None:
-            await asyncio.sleep(1)
-            await super().append(events)
+class SlowJournal(MemoryJournal):
+    """Takes a second to record anything."""
 
+    async def append(self, events: Sequence[Event]) -> None:
+        await asyncio.sleep(1)
+        await super().append(events)
+
+
+def test_start_does_not_wait_for_all_the_decisions_that_others_wait_for(loop: VirtualLoop) -> None:
+    upstream = RecordingUpstream()
+    bench = Bench(loop, upstream, journal=SlowJournal())
+    jobs = [bench.submit([1, 2, 3], Priority.LOW) for _ in range(20)]
+    now = loop.time()
+
+    for job in jobs[1:]:
+        loop.create_task(bench.lane.decide(lambda job=job: cancel(job, 0.0)))  # type: ignore[misc]
+    bench.start()
+    loop.advance(10)
+
+    # A cancellation, the start; and, for that took long, another one, and the start once more.
+    assert upstream.times == [now + 4]
+
+
+def test_decision_whose_caller_is_cancelled_is_still_made_before_the_next(loop: VirtualLoop) -> None:
     bench = Bench(loop, RecordingUpstream(), journal=SlowJournal())
     job = bench.submit([1, 2, 3], Priority.LOW)
 

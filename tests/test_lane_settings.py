@@ -20,6 +20,8 @@ DEFAULTS = LaneSettings(
     retry_max=60.0,
     hold_max=600.0,
     max_result_bytes=65_536,
+    priority_aging=None,
+    fill_slots=False,
 )
 URL = "https://maps.example.com/places/{id}?key=secret"
 
@@ -73,6 +75,8 @@ KNOBS = {
     "retry_max": 1.5,
     "hold_max": 30.0,
     "max_result_bytes": 100,
+    "priority_aging": 3600.0,
+    "fill_slots": True,
 }
 
 
@@ -97,6 +101,8 @@ ENVIRONMENT = {
     "RETRY_MAX": "16",
     "HOLD_MAX": "17",
     "MAX_RESULT_BYTES": "18",
+    "PRIORITY_AGING": "19",
+    "FILL_SLOTS": "true",
 }
 AS_THE_ENVIRONMENT_SAYS = LaneSettings(
     batch_size=9,
@@ -109,6 +115,8 @@ AS_THE_ENVIRONMENT_SAYS = LaneSettings(
     retry_max=16.0,
     hold_max=17.0,
     max_result_bytes=18,
+    priority_aging=19.0,
+    fill_slots=True,
 )
 
 

@@ -25,13 +25,22 @@ OUTCOMES = ["done", "refuse", "unavailable", "hold", "crash", "cancel", "hang", 
 class DispatchMachine(RuleBasedStateMachine):
     """Random submissions, control, clock steps, wall-clock jumps, restarts, upstream durations and failures."""
 
-    @initialize(interval=st.integers(1, 20_000), batch_size=st.integers(1, 5), seconds_per_id=st.integers(0, 3))
-    def build(self, interval: int, batch_size: int, seconds_per_id: int) -> None:
+    @initialize(
+        interval=st.integers(1, 20_000),
+        batch_size=st.integers(1, 5),
+        seconds_per_id=st.integers(0, 3),
+        aging=st.none() | st.integers(0, 60_000),
+        fills_slots=st.booleans(),
+    )
+    def build(self, interval: int, batch_size: int, seconds_per_id: int, aging: int | None, fills_slots: bool) -> None:
         self.loop = VirtualLoop()
         asyncio.set_event_loop(self.loop)
         self.plans: list[tuple[float, str, int]] = []
         self.jitter = 0.5
         self.model = ModelJournal(self.loop, interval * MILLISECOND)
+        # Everything else is a whole number of milliseconds: no two reach a class at the same time.
+        self.model.aging = None if aging is None else (aging + 0.3) * MILLISECOND
+        self.model.room = batch_size if fills_slots else 0
         self.batch_size = batch_size
         self.seconds_per_id = float(seconds_per_id)
         self.boot()
@@ -48,7 +57,11 @@ class DispatchMachine(RuleBasedStateMachine):
             seconds_per_id=self.seconds_per_id,
             journal=self.model,
             retry=retry,
-        ).start()
+            aging=self.model.aging,
+            fills_slots=self.model.room > 0,
+        )
+        self.model.wall = self.bench.clock.time
+        self.bench.start()
 
     async def behave(self, batch: Batch) -> object:
         duration, outcome, count = self.plans.pop(0) if self.plans else (1.0, "done", 0)
@@ -169,9 +182,12 @@ class DispatchMachine(RuleBasedStateMachine):
         start = max(now, self.model.last_start + self.model.interval, held_until)
         running_until = now
         if running := self.model.running:
-            running_until = self.model.last_start + lane.pace.expected_duration(len(running.positions))
+            length = sum(len(part.positions) for part in running.parts)
+            running_until = self.model.last_start + lane.pace.expected_duration(length)
             start = max(start, running_until)
         spacing = max(self.model.interval, lane.pace.expected_duration(lane.batch_size))
+        if self.model.room and lane.backlog.delayed:
+            return  # then it is an estimate
         slots = self.model.play(start, spacing)
         for name, job in self.model.jobs.items():
             forecast = lane.forecast(lane.ingestions[name], now)
@@ -184,7 +200,7 @@ class DispatchMachine(RuleBasedStateMachine):
                 assert (forecast.start, forecast.completion) == (NEVER, NEVER)
                 continue
             completion = max(last + lane.pace.expected_duration(last_length), now)
-            if running and running.ingestion_id == name:
+            if running and name in {part.ingestion_id for part in running.parts}:
                 completion = max(completion, running_until)
             assert forecast.start == pytest.approx(first, abs=MILLISECOND)
             assert forecast.completion == pytest.approx(completion, abs=MILLISECOND)

@@ -1,6 +1,8 @@
 """PostgresJournal: what processes that share a lane see of each other, and what the database refuses."""
 
 import asyncio
+from array import array
+from uuid import uuid4
 
 import psycopg
 import pytest
@@ -48,6 +50,30 @@ def test_created_time_and_seq_are_the_databases(url: str, run: Run) -> None:
 
             assert (first.created_time, second.created_time, third.created_time) == (EPOCH, EPOCH + 10.0, EPOCH + 10.0)
             assert first.seq < second.seq < third.seq
+
+    run(scenario())
+
+
+# As version 0.4.0 calls it.
+ACCEPT_WITHOUT_OWNER = """
+    SELECT number, position FROM accept('default', 86400, %s::uuid[], '{1}', '{3}', %b::bytea[], '{NULL}', '{NULL}')
+"""
+
+
+def test_process_of_the_version_before_can_go_on_accepting(url: str, run: Run) -> None:
+    ingestion_id = str(uuid4())
+
+    async def scenario() -> None:
+        one = Process(url, 100.0)
+        async with one.running():
+            with psycopg.connect(url, options="-c search_path=sluice") as connection:
+                ids = array("I", [1, 2]).tobytes()
+                row = connection.execute(ACCEPT_WITHOUT_OWNER, ([ingestion_id], [ids])).fetchone()
+            await one.journal.catch_up()
+
+            assert row == (1, 1)
+            assert one.lane.ingestions[ingestion_id].owner == ""
+            assert list(one.lane.ingestions[ingestion_id].ids) == [1, 2]
 
     run(scenario())
 

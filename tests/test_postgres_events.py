@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from sluice.events import (
     Accepted,
     Cancelled,
+    Ended,
     Event,
     Expired,
     Finished,
@@ -20,6 +21,7 @@ from sluice.events import (
     Interrupted,
     KeysExpired,
     Outcome,
+    Part,
     Paused,
     Reprioritised,
     Resumed,
@@ -145,8 +147,10 @@ OUTCOMES = st.lists(st.builds(Outcome, COUNTS, COUNTS, st.none(), st.none() | TE
 )
 POSITIONS = st.lists(COUNTS, min_size=1, max_size=5).map(tuple)
 ANY: st.SearchStrategy[Event] = st.one_of(
-    st.builds(Started, JOBS, POSITIONS, TIMES),
-    st.builds(Finished, JOBS, OUTCOMES, TIMES, TIMES),
+    st.builds(Started, JOBS, POSITIONS, TIMES, also=st.lists(st.builds(Part, JOBS, POSITIONS), max_size=2).map(tuple)),
+    st.builds(
+        Finished, JOBS, OUTCOMES, TIMES, TIMES, also=st.lists(st.builds(Ended, JOBS, OUTCOMES), max_size=2).map(tuple)
+    ),
     st.builds(Interrupted, TIMES),
     st.builds(Held, TIMES, TEXT),
     st.builds(Paused, TIMES, TEXT),

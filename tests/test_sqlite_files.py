@@ -72,7 +72,7 @@ FOREIGN = "is the database of something else; name another file"
         (replaced(execute("CREATE TABLE theirs (x); INSERT INTO theirs VALUES (1)")), FOREIGN),
         (replaced(execute("PRAGMA journal_mode = WAL; CREATE TABLE theirs (x)")), FOREIGN),
         (execute("PRAGMA application_id = 1"), FOREIGN),
-        (execute("PRAGMA user_version = 99"), "was written by a newer Sluice (schema 99, this one knows 2)"),
+        (execute("PRAGMA user_version = 99"), "was written by a newer Sluice (schema 99, this one knows 3)"),
         (overwrite(b"nothing that SQLite wrote" * 100), "is damaged: file is not a database"),
         (overwrite(b"SQLite format 3\0"), "is damaged: file is not a database"),
         (cut(0.0001), "is damaged: file is not a database"),

@@ -121,7 +121,7 @@ class Restarts(RuleBasedStateMachine):
     @rule(kinds=st.lists(st.sampled_from([*ANSWERS]), min_size=3, max_size=3))
     def finish(self, kinds: Sequence[str]) -> None:
         assert self.lane.running
-        ingestion_id, positions, _ = self.lane.running
+        ingestion_id, positions, *_ = self.lane.running
         answers = [ANSWERS[kind] for kind in kinds[: len(positions)]]
         outcomes = self.retry.outcomes(self.lane.ingestions[ingestion_id], positions, answers, self.clock.at)
         events: list[Event] = [Finished(ingestion_id, outcomes, self.clock.at, self.clock.time())]
@@ -139,7 +139,7 @@ class Restarts(RuleBasedStateMachine):
     @rule()
     def interrupt(self) -> None:
         assert self.lane.running
-        ingestion_id, positions, _ = self.lane.running
+        ingestion_id, positions, *_ = self.lane.running
         self.record(Interrupted(self.clock.at))
         self.recorded = self.clock.at
         self.dues |= {(ingestion_id, position): self.clock.at for position in positions}

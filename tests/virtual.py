@@ -13,6 +13,7 @@ from sluice.journal import Journal, Result
 from sluice.journal.memory import MemoryJournal
 from sluice.lane import Lane
 from sluice.models import Priority
+from sluice.order import Order
 from sluice.pace import Pace
 from sluice.retry import RetryPolicy
 from sluice.upstream import Upstream
@@ -106,11 +107,14 @@ class Bench:
         seconds_per_id: float = 1.0,
         journal: Journal | None = None,
         retry: RetryPolicy | None = None,
+        aging: float | None = None,
+        fills_slots: bool = False,
     ) -> None:
         self.loop = loop
         self.clock = VirtualClock(loop)
         self.journal = journal or MemoryJournal()
-        self.lane = Lane(self.journal, Pace(interval, seconds_per_id), batch_size)
+        pace = Pace(interval, seconds_per_id)
+        self.lane = Lane(self.journal, pace, batch_size, order=Order(aging), fills_slots=fills_slots)
         self.retry = retry or RetryPolicy(attempts=1, base=1.0, longest=60.0, longest_hold=600.0)
         self.dispatcher = Dispatcher(self.lane, upstream, self.clock, self.retry, Limits(timeout, 65_536))
         self._stopping = asyncio.Event()

@@ -29,7 +29,8 @@ class MemoryJournal:
         for event in events:
             match event:
                 case Finished():
-                    self._keep(event.ingestion_id, event.outcomes, event.time)
+                    for part in event.parts:
+                        self._keep(*part, event.time)
                 case Cancelled():
                     self._keep(event.ingestion_id, event.failed, event.time)
                 case Revived():

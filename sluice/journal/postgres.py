@@ -256,6 +256,7 @@ class PostgresJournal:
             "ids": [event.ids.tobytes() for event in events],
             "keys": [key and key.key for key in keys],
             "digests": [key and key.digest for key in keys],
+            "owners": [event.owner for event in events],
         }
         async with self._database.connection() as connection:
             cursor = await connection.execute(ACCEPT, wanted)

@@ -2,6 +2,7 @@
 
 from array import array
 from base64 import b64decode
+from collections.abc import Callable
 from typing import NamedTuple
 
 from pydantic import TypeAdapter
@@ -17,6 +18,7 @@ from sluice.events import (
     Idempotency,
     Interrupted,
     KeysExpired,
+    Outcome,
     Paused,
     Reprioritised,
     Resumed,
@@ -51,6 +53,7 @@ class Row(NamedTuple):
     body: str
     seq: int | None
     ids: bytes | None
+    owner: str = ""
 
 
 def shifted(event: Event, seconds: float) -> Event:
@@ -61,11 +64,10 @@ def shifted(event: Event, seconds: float) -> Event:
         case Held():
             return event._replace(until=event.until + seconds)
         case Finished():
-            outcomes = tuple(
-                each if each.retry_at is None else each._replace(retry_at=each.retry_at + seconds)
-                for each in event.outcomes
+            event = _changed(
+                event, lambda each: each if each.retry_at is None else each._replace(retry_at=each.retry_at + seconds)
             )
-            return event._replace(at=event.at + seconds, outcomes=outcomes)
+            return event._replace(at=event.at + seconds)
         case _:
             return event
 
@@ -73,8 +75,11 @@ def shifted(event: Event, seconds: float) -> Event:
 def encode(event: Event) -> tuple[str, str]:
     """Return the kind and the body of an event; answers are not in it, for they are read from the results."""
     if isinstance(event, Finished):
-        event = event._replace(outcomes=tuple(each._replace(data=None) for each in event.outcomes))
-    return type(event).__name__.lower(), to_json(tuple(event)).decode()
+        event = _changed(event, lambda each: each._replace(data=None))
+    fields = tuple(event)
+    if isinstance(event, Started | Finished) and not event.also:
+        fields = fields[:-1]  # as processes from before slots could be shared know it
+    return type(event).__name__.lower(), to_json(fields).decode()
 
 
 def decode(row: Row, offset: float) -> Event:
@@ -90,6 +95,12 @@ def decode(row: Row, offset: float) -> Event:
         raise JournalError(f"the journal has an event {row.kind!r} that only a newer Sluice knows") from error
 
 
+def _changed(event: Finished, change: Callable[[Outcome], Outcome]) -> Finished:
+    outcomes, *others = (tuple(change(each) for each in part.outcomes) for part in event.parts)
+    also = tuple(part._replace(outcomes=changed) for part, changed in zip(event.also, others, strict=True))
+    return event._replace(outcomes=outcomes, also=also)
+
+
 def _accepted(row: Row) -> Accepted:
     ingestion_id, priority, created_time, batch_size, key, digest = from_json(row.body)
     assert row.seq is not None
@@ -97,4 +108,4 @@ def _accepted(row: Row) -> Accepted:
     ids = array("I")
     ids.frombytes(row.ids)
     idempotency = Idempotency(key, b64decode(digest)) if key else None
-    return Accepted(ingestion_id, Priority(priority), created_time, row.seq, batch_size, ids, idempotency)
+    return Accepted(ingestion_id, Priority(priority), created_time, row.seq, batch_size, ids, idempotency, row.owner)

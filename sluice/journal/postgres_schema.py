@@ -136,6 +136,68 @@ MIGRATIONS = [
     -- Who stands by to run lanes: to share them out evenly.
     CREATE TABLE workers (worker_id uuid PRIMARY KEY, seen timestamptz NOT NULL, lanes text[] NOT NULL);
     """,
+    """
+    ALTER TABLE ingestions ADD COLUMN owner text NOT NULL DEFAULT '';
+    ALTER TABLE events ADD COLUMN owner text NOT NULL DEFAULT '';      -- of what was accepted
+    -- What is in the same slot as `running_positions`: further [ingestion_id, positions].
+    ALTER TABLE lanes ADD COLUMN running_also jsonb NOT NULL DEFAULT '[]';
+    CREATE FUNCTION accept(
+        lane_name text, key_seconds double precision, ingestion_ids uuid[], priorities smallint[],
+        batch_sizes integer[], all_ids bytea[], all_keys text[], digests bytea[], owners text[]
+    ) RETURNS TABLE (number bigint, "position" bigint, seq bigint, created_time double precision)
+    LANGUAGE plpgsql AS $$
+    #variable_conflict use_column
+    DECLARE
+        base bigint;
+        now double precision;
+    BEGIN
+        UPDATE lanes SET latest_created_time = greatest(latest_created_time, database_time()) WHERE name = lane_name
+            RETURNING head, latest_created_time INTO STRICT base, now;
+        RETURN QUERY
+        WITH wanted AS (
+            SELECT each.*, old.seq AS old_seq, old.created_time AS old_time
+            FROM unnest(ingestion_ids, priorities, batch_sizes, all_ids, all_keys, digests, owners)
+                WITH ORDINALITY AS each (ingestion_id, priority, batch_size, ids, key, digest, owner, number)
+            LEFT JOIN ingestions AS old ON old.ingestion_id = each.ingestion_id
+        ), claimed AS (
+            INSERT INTO keys AS used (key, digest, ingestion_id, created_time, lane)
+            SELECT key, digest, ingestion_id, now, lane_name FROM wanted
+                WHERE key IS NOT NULL AND old_seq IS NULL ORDER BY key
+            ON CONFLICT (key) DO UPDATE SET digest = excluded.digest, ingestion_id = excluded.ingestion_id,
+                created_time = excluded.created_time, lane = excluded.lane
+                WHERE used.created_time <= excluded.created_time - key_seconds
+            RETURNING ingestion_id
+        ), accepted AS (
+            INSERT INTO ingestions (lane, ingestion_id, priority, created_time, batch_size, ids, changed_time, owner)
+            SELECT lane_name, ingestion_id, priority, now, batch_size, ids, now, owner FROM wanted
+            WHERE old_seq IS NULL AND (key IS NULL OR ingestion_id IN (SELECT ingestion_id FROM claimed))
+            ORDER BY number
+            RETURNING ingestion_id, seq
+        ), numbered AS (
+            SELECT wanted.*, accepted.seq, base + row_number() OVER (ORDER BY accepted.seq) AS position
+            FROM accepted JOIN wanted USING (ingestion_id)
+        ), moved AS (
+            UPDATE lanes SET head = head + (SELECT count(*) FROM accepted) WHERE name = lane_name
+        ), logged AS (
+            INSERT INTO events (lane, position, kind, body, added, seq, ids, owner)
+            SELECT lane_name, position, 'accepted', json_build_array(ingestion_id, priority, now, batch_size, key,
+                encode(digest, 'base64'))::text, now, seq, ids, owner FROM numbered
+        )
+        SELECT number, position, seq, now FROM numbered
+        UNION ALL SELECT number, NULL, old_seq, old_time FROM wanted WHERE old_seq IS NOT NULL
+        ORDER BY 1;
+    END $$;
+    -- As the processes of the version before call it.
+    CREATE OR REPLACE FUNCTION accept(
+        lane_name text, key_seconds double precision, ingestion_ids uuid[], priorities smallint[],
+        batch_sizes integer[], all_ids bytea[], all_keys text[], digests bytea[]
+    ) RETURNS TABLE (number bigint, "position" bigint, seq bigint, created_time double precision)
+    LANGUAGE plpgsql AS $$
+    BEGIN
+        RETURN QUERY SELECT * FROM accept(lane_name, key_seconds, ingestion_ids, priorities, batch_sizes, all_ids,
+            all_keys, digests, array_fill(''::text, ARRAY[cardinality(ingestion_ids)]));
+    END $$;
+    """,
 ]
 VERSION = len(MIGRATIONS)
 # The names of the engine's own objects, whatever the environment says.

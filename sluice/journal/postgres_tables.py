@@ -7,6 +7,7 @@ from typing import Any
 
 import psycopg
 from psycopg.rows import dict_row
+from psycopg.types.json import Jsonb
 
 from sluice.events import (
     Accepted,
@@ -19,6 +20,7 @@ from sluice.events import (
     Interrupted,
     KeysExpired,
     Outcome,
+    Part,
     Paused,
     Reprioritised,
     Resumed,
@@ -41,7 +43,7 @@ LOCK = """
     RETURNING head, epoch, last_start, running_id::text, running_positions, database_time()
 """
 TAIL = f"""
-    SELECT position, kind, body, seq, ids FROM (
+    SELECT position, kind, body, seq, ids, owner FROM (
         SELECT *, sum(octet_length(ids)) OVER (ORDER BY position ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)
             AS size
         FROM (SELECT * FROM events WHERE lane = %s AND position > %s ORDER BY position LIMIT %s) AS next
@@ -57,7 +59,7 @@ APPEND = """
 ACCEPT = """
     SELECT number, position, seq, created_time FROM accept(%(lane)s, %(key_seconds)s, %(ingestion_ids)s::uuid[],
         %(priorities)s::smallint[], %(batch_sizes)s::integer[], %(ids)b::bytea[], %(keys)s::text[],
-        %(digests)b::bytea[])
+        %(digests)b::bytea[], %(owners)s::text[])
 """
 RESULTS = f"""
     SELECT position, attempts, data, error, finished_time FROM (
@@ -108,7 +110,13 @@ OUTCOMES = """
             error = excluded.error
     ) """
 SEQ = "(SELECT seq FROM ingestions WHERE ingestion_id = %s)"
-NOTHING_RUNS = "UPDATE lanes SET running_id = NULL, running_positions = NULL"
+NOTHING_RUNS = "UPDATE lanes SET running_id = NULL, running_positions = NULL, running_also = '[]'"
+RUNNING = """
+    SELECT name, running_id AS id, unnest(running_positions) AS position FROM lanes
+    UNION ALL
+    SELECT name, (part->>0)::uuid, jsonb_array_elements_text(part->1)::integer
+    FROM lanes, jsonb_array_elements(running_also) AS part
+"""
 
 
 def statements(lane: str, event: Event) -> Iterator[Statement]:
@@ -116,15 +124,17 @@ def statements(lane: str, event: Event) -> Iterator[Statement]:
     match event:
         case Started():
             yield (
-                "WITH begun AS (UPDATE ingestions SET started = greatest(started, %s / batch_size + 1)"
-                " WHERE ingestion_id = %s)"
-                " UPDATE lanes SET last_start = %s, running_id = %s, running_positions = %s WHERE name = %s",
+                "WITH begun AS (UPDATE ingestions SET started = greatest(started, last / batch_size + 1)"
+                " FROM unnest(%s::uuid[], %s::integer[]) AS part (id, last) WHERE ingestion_id = id)"
+                " UPDATE lanes SET last_start = %s, running_id = %s, running_positions = %s, running_also = %s"
+                " WHERE name = %s",
                 (
-                    event.positions[-1],
-                    event.ingestion_id,
+                    [part.ingestion_id for part in event.parts],
+                    [part.positions[-1] for part in event.parts],
                     event.at,
                     event.ingestion_id,
                     list(event.positions),
+                    Jsonb(event.also),
                     lane,
                 ),
             )
@@ -132,11 +142,13 @@ def statements(lane: str, event: Event) -> Iterator[Statement]:
             yield _outcomes(
                 event.ingestion_id, event.outcomes, event.time, f"{NOTHING_RUNS} WHERE name = %(lane)s", lane
             )
+            for part in event.also:
+                yield _outcomes(*part, event.time, "SELECT", lane)
         case Interrupted():
             yield (
-                "INSERT INTO waiting SELECT seq, position, %s, 0, %s"
-                " FROM lanes JOIN ingestions ON ingestion_id = running_id, unnest(running_positions) AS position"
-                " WHERE name = %s ON CONFLICT (seq, position) DO UPDATE SET retry_at = excluded.retry_at",
+                f"INSERT INTO waiting SELECT seq, position, %s, 0, %s FROM ({RUNNING}) AS running"
+                " JOIN ingestions ON ingestion_id = id WHERE name = %s"
+                " ON CONFLICT (seq, position) DO UPDATE SET retry_at = excluded.retry_at",
                 (event.at, INTERRUPTED, lane),
             )
             yield f"{NOTHING_RUNS} WHERE name = %s", (lane,)
@@ -236,7 +248,13 @@ def load(connection: psycopg.Connection, lane: str, offset: float) -> tuple[int,
         _ingestions(connection, lane, waiting, failed),
         keys,
         last_start=None if last_start is None else last_start - offset,
-        running=running_id and Started(str(running_id), tuple(row["running_positions"]), last_start - offset),
+        running=running_id
+        and Started(
+            str(running_id),
+            tuple(row["running_positions"]),
+            last_start - offset,
+            tuple(Part(ingestion_id, tuple(positions)) for ingestion_id, positions in row["running_also"]),
+        ),
         held=None if row["held_until"] is None else Held(row["held_until"] - offset, row["held_reason"]),
         paused=None if row["paused_time"] is None else Paused(row["paused_time"], row["paused_reason"]),
     )
@@ -252,16 +270,16 @@ def _ingestions(
     with psycopg.ServerCursor(connection, "ingestions") as cursor:
         cursor.execute(
             "SELECT ingestion_id::text, priority, created_time, seq, batch_size, ids, CASE WHEN started > 0"
-            " OR is_cancelled THEN ARRAY[started, is_cancelled::integer, gives_up::integer, changed_time] END"
+            " OR is_cancelled THEN ARRAY[started, is_cancelled::integer, gives_up::integer, changed_time] END, owner"
             " FROM ingestions WHERE lane = %s ORDER BY seq",
             (lane,),
             binary=True,
         )
         make_accepted, make_saved = Accepted._make, SavedIngestion._make
         while rows := cursor.fetchmany(LOAD):
-            for ingestion_id, priority, created_time, seq, batch_size, ids, state in rows:
+            for ingestion_id, priority, created_time, seq, batch_size, ids, state, owner in rows:
                 accepted = make_accepted(
-                    (ingestion_id, PRIORITIES[priority], created_time, seq, batch_size, array("I", ids), None)
+                    (ingestion_id, PRIORITIES[priority], created_time, seq, batch_size, array("I", ids), None, owner)
                 )
                 if state is None:
                     yield make_saved((accepted, 0, False, False, (), (), created_time))

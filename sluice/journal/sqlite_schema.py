@@ -92,6 +92,10 @@ MIGRATIONS = [
     ALTER TABLE ingestions ADD COLUMN lane TEXT NOT NULL DEFAULT 'default';
     ALTER TABLE keys ADD COLUMN lane TEXT NOT NULL DEFAULT 'default';
     """,
+    """
+    ALTER TABLE ingestions ADD COLUMN owner TEXT NOT NULL DEFAULT '';
+    ALTER TABLE lanes ADD COLUMN running_also TEXT;  -- a JSON array of further [seq, positions] in the same slot
+    """,
 ]
 VERSION = len(MIGRATIONS)
 SCHEMA = "SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY type, name"

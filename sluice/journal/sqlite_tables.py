@@ -33,11 +33,13 @@ SWEEP = 1000  # rows, or PAGE_BYTES of them
 # The lane, what was accepted, the cursor, `is_cancelled`, `gives_up` and the time of the last change.
 AcceptedRow = tuple[str, Accepted, int, int, int, float]
 NOTE_CLOCK = "UPDATE machine SET clock = max(clock, ?)"
-NOTHING_RUNS = "running_seq = NULL, running_positions = NULL"
-INTERRUPT = (
-    "INSERT INTO waiting SELECT running_seq, value, ?1, 0, ?2 FROM lanes, json_each(running_positions)"
-    " WHERE running_seq IS NOT NULL"
-)
+NOTHING_RUNS = "running_seq = NULL, running_positions = NULL, running_also = NULL"
+RUNNING = """
+    SELECT name, running_seq AS seq, running_positions AS positions FROM lanes WHERE running_seq IS NOT NULL
+    UNION ALL
+    SELECT name, json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM lanes, json_each(running_also)
+"""
+INTERRUPT = f"INSERT INTO waiting SELECT seq, value, ?1, 0, ?2 FROM ({RUNNING}), json_each(positions) WHERE true"
 RETRY = "ON CONFLICT DO UPDATE SET retry_at = excluded.retry_at"
 SEQ = "(SELECT seq FROM ingestions WHERE ingestion_id = ?)"
 
@@ -56,16 +58,17 @@ class Tables:
                 ids = event.ids.tobytes()
                 execute(
                     "INSERT INTO ingestions (seq, ingestion_id, priority, created_time, batch_size, checksum,"
-                    " changed_time, lane) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                    " changed_time, lane, owner) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
                     (
                         event.seq,
                         event.ingestion_id,
                         int(event.priority),
                         event.created_time,
                         event.batch_size,
-                        _checksum(lane, event.ingestion_id, event.created_time, event.batch_size, ids),
+                        _checksum(lane, event, ids),
                         event.created_time,
                         lane,
+                        event.owner,
                     ),
                 )
                 execute("INSERT INTO ids VALUES (?, ?)", (event.seq, ids))
@@ -74,18 +77,21 @@ class Tables:
                     execute("INSERT OR REPLACE INTO keys VALUES (?, ?, ?, ?, ?)", row)
             case Started():
                 execute(NOTE_CLOCK, (event.at,))
+                for ingestion_id, positions in event.parts:
+                    execute(
+                        "UPDATE ingestions SET started = MAX(started, ? / batch_size + 1) WHERE ingestion_id = ?",
+                        (positions[-1], ingestion_id),
+                    )
                 execute(
-                    f"UPDATE lanes SET last_start = ?, running_seq = {SEQ}, running_positions = ? WHERE name = ?",
-                    (event.at, event.ingestion_id, json.dumps(event.positions), lane),
-                )
-                execute(
-                    "UPDATE ingestions SET started = MAX(started, ? / batch_size + 1) WHERE ingestion_id = ?",
-                    (event.positions[-1], event.ingestion_id),
+                    f"UPDATE lanes SET last_start = ?, running_seq = {SEQ}, running_positions = ?, running_also = ?"
+                    " WHERE name = ?",
+                    (event.at, event.ingestion_id, json.dumps(event.positions), self._also(event), lane),
                 )
             case Finished():
                 execute(NOTE_CLOCK, (event.at,))
                 execute(f"UPDATE lanes SET {NOTHING_RUNS} WHERE name = ?", (lane,))
-                self._write_outcomes(event.ingestion_id, event.outcomes, event.time)
+                for part in event.parts:
+                    self._write_outcomes(*part, event.time)
             case Interrupted():
                 execute(NOTE_CLOCK, (event.at,))
                 execute(INTERRUPT + " AND name = ?3 " + RETRY, (event.at, INTERRUPTED, lane))
@@ -119,6 +125,15 @@ class Tables:
                 execute("DELETE FROM ingestions WHERE ingestion_id = ?", (event.ingestion_id,))
             case KeysExpired():
                 execute("DELETE FROM keys WHERE created_time <= ? AND lane = ?", (*event, lane))
+
+    def _also(self, event: Started) -> str | None:
+        """Return what shares a slot as the lane's row has it."""
+        if not event.also:
+            return None
+        select = f"SELECT {SEQ}"
+        return json.dumps(
+            [[*self._database.execute(select, part[:1]).fetchone(), part.positions] for part in event.also]
+        )
 
     def _write_outcomes(self, ingestion_id: str, outcomes: Sequence[Outcome], time: float) -> None:
         (seq,) = self._database.execute(
@@ -231,15 +246,16 @@ class Tables:
             gives_up,
             changed_time,
             lane,
+            owner,
             blob,
         ) in self._database.execute(
             "SELECT ingestions.*, ids.ids FROM ingestions LEFT JOIN ids USING (seq) ORDER BY seq"
         ):
-            if blob is None or checksum != _checksum(lane, ingestion_id, created_time, batch_size, blob):
-                raise JournalRefusedError(f"is damaged: ingestion {seq} is not what was accepted")
             ids = array("I")
+            accepted = Accepted(ingestion_id, Priority(priority), created_time, seq, batch_size, ids, None, owner)
+            if blob is None or checksum != _checksum(lane, accepted, blob):
+                raise JournalRefusedError(f"is damaged: ingestion {seq} is not what was accepted")
             ids.frombytes(blob)
-            accepted = Accepted(ingestion_id, Priority(priority), created_time, seq, batch_size, ids)
             if not 0 <= started <= -(-len(ids) // batch_size):
                 raise JournalRefusedError(f"is damaged: ingestion {seq} cannot have started {started} batches")
             yield lane, accepted, started, is_cancelled, gives_up, changed_time
@@ -260,10 +276,12 @@ class Tables:
         return {row["name"]: row for row in cursor.execute("SELECT * FROM lanes")}
 
 
-def _checksum(lane: str, ingestion_id: str, created_time: float, batch_size: int, ids: bytes) -> int:
-    # Files from before there were lanes have none in it.
+def _checksum(lane: str, accepted: Accepted, ids: bytes) -> int:
+    # Files from before there were lanes, or owners, have none in it.
     lane_text = "" if lane == DEFAULT_LANE else f" {lane}"
-    return zlib.crc32(ids, zlib.crc32(f"{ingestion_id} {created_time!r} {batch_size}{lane_text}".encode()))
+    owner_text = f" of {accepted.owner}" if accepted.owner else ""
+    text = f"{accepted.ingestion_id} {accepted.created_time!r} {accepted.batch_size}{lane_text}{owner_text}"
+    return zlib.crc32(ids, zlib.crc32(text.encode()))
 
 
 def _check_position(sizes: dict[int, int], seq: int, position: int) -> None:

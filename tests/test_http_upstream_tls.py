@@ -1,0 +1,72 @@
+"""HttpUpstream over TLS: who cannot prove to be the configured host is told nothing."""
+
+import asyncio
+import ssl
+from collections.abc import Callable
+from functools import partial
+
+import pytest
+import trustme
+
+from sluice.http_upstream import HttpUpstream
+from sluice.upstream import UpstreamUnavailable
+from tests.http_server import MAX_BYTES, LocalServer, batch, response
+from tests.virtual import EPOCH
+
+
+async def called(name: str, authority: trustme.CA) -> tuple[object, list[bytes]]:
+    """Call an upstream that has a certificate for `name`; return the answer, and the requests that it saw."""
+    server = LocalServer()
+    server.responses[200] = response(200, b'"hello"')
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert(name).configure_cert(context)
+    listening = await asyncio.start_server(server.handle, "127.0.0.1", 0, ssl=context)
+    port = listening.sockets[0].getsockname()[1]
+    async with (
+        listening,
+        HttpUpstream(f"https://localhost:{port}/items/{{id}}", 5.0, MAX_BYTES, lambda: EPOCH) as upstream,
+    ):
+        (answer,) = await upstream.process(batch(200))
+    return answer, server.heads
+
+
+@pytest.fixture
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+@pytest.fixture
+def trusting(authority: trustme.CA, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trust the authority, as an operator who names it to the whole process."""
+    monkeypatch.setattr(ssl, "create_default_context", partial(trusted, ssl.create_default_context, authority))
+
+
+def trusted(
+    make: Callable[..., ssl.SSLContext], authority: trustme.CA, *arguments: object, **options: object
+) -> ssl.SSLContext:
+    context = make(*arguments, **options)
+    authority.configure_trust(context)
+    return context
+
+
+@pytest.mark.usefixtures("trusting")
+def test_upstream_with_a_good_certificate_is_called(authority: trustme.CA) -> None:
+    answer, heads = asyncio.run(called("localhost", authority))
+
+    assert answer == b'"hello"'
+    assert len(heads) == 1
+
+
+def test_upstream_whose_certificate_nobody_vouches_for_is_sent_nothing(authority: trustme.CA) -> None:
+    answer, heads = asyncio.run(called("localhost", authority))
+
+    assert isinstance(answer, UpstreamUnavailable)
+    assert heads == []
+
+
+@pytest.mark.usefixtures("trusting")
+def test_upstream_with_the_certificate_of_another_host_is_sent_nothing(authority: trustme.CA) -> None:
+    answer, heads = asyncio.run(called("elsewhere.example", authority))
+
+    assert isinstance(answer, UpstreamUnavailable)
+    assert heads == []
