@@ -1,9 +1,10 @@
-"""What Sluice asks of the process it runs in: to be the only one, and to end cleanly on SIGTERM."""
+"""What Sluice asks of the process it runs in: to be the only one, to have files enough, to end cleanly on SIGTERM."""
 
 import gc
 import multiprocessing
 import os
 import signal
+import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -34,6 +35,18 @@ def claim_backlog() -> FileLock | None:
             "start with --workers 1 (or WEB_CONCURRENCY=1)"
         )
     return claim
+
+
+def allow_open_files(count: int) -> None:
+    """Let this process have `count` files and sockets open at once, as far as its host allows."""
+    if sys.platform == "win32":
+        return
+    import resource  # noqa: PLC0415, Windows has none
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = count if hard == resource.RLIM_INFINITY else min(count, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def stop_server() -> None:
