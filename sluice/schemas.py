@@ -1,9 +1,10 @@
 """The shapes that the HTTP API speaks."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, FailFast, Field, create_model
+from pydantic import BaseModel, ConfigDict, FailFast, Field, GetPydanticSchema, create_model
 
 from sluice.models import DEFAULT_LANE, MAX_ID, BatchStatus, IngestionStatus
 
@@ -11,6 +12,8 @@ PriorityName = Literal["HIGH", "MEDIUM", "LOW"]
 # Text and not UUID: they are made as text, and shown as text.
 UuidText = Annotated[str, Field(json_schema_extra={"format": "uuid"})]
 Id = Annotated[int, Field(ge=1, le=MAX_ID)]
+# A list in JSON; a large body's is an `array("I")` by the time that anyone sees it.
+Ids = Annotated[Sequence[int], GetPydanticSchema(lambda _, handler: handler(list[Id]))]
 
 INGEST_EXAMPLE: dict[str, Any] = {"ids": [1, 2, 3, 4, 5], "priority": "MEDIUM"}
 INGESTION_ID_EXAMPLE = "0d5d7f60-1b2e-4c55-9c5b-1f3a7a0c9f11"
@@ -40,8 +43,8 @@ STATUS_EXAMPLE: dict[str, Any] = {
 }
 
 
-def is_empty(value: list[Any]) -> bool:
-    """Return whether a list has nothing that is worth a field."""
+def is_empty(value: list[Any] | str) -> bool:
+    """Return whether a list or a text has nothing that is worth a field."""
     return not value
 
 
@@ -55,7 +58,7 @@ class IngestRequest(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, json_schema_extra={"example": INGEST_EXAMPLE})
 
     # Fail fast: a million bad IDs cost, and answer with, a single error.
-    ids: Annotated[list[Id], Field(min_length=1, description="Duplicates and order are kept."), FailFast()]
+    ids: Annotated[Ids, Field(min_length=1, description="Duplicates and order are kept."), FailFast()]
     priority: PriorityName
     lane: Annotated[str, Field(description="Which upstream the IDs are for.")] = DEFAULT_LANE
 
@@ -63,7 +66,7 @@ class IngestRequest(BaseModel):
 def ingest_request(max_ids: int) -> type[IngestRequest]:
     """Return the `IngestRequest` that takes at most `max_ids` IDs."""
     ids = IngestRequest.model_fields["ids"]
-    limited = Annotated[list[Id], Field(min_length=1, max_length=max_ids, description=ids.description), FailFast()]
+    limited = Annotated[Ids, Field(min_length=1, max_length=max_ids, description=ids.description), FailFast()]
     return create_model("IngestRequest", __base__=IngestRequest, __doc__=IngestRequest.__doc__, ids=(limited, ...))
 
 
@@ -122,6 +125,9 @@ class IngestionResponse(BaseModel):
     lane: str
     status: IngestionStatus
     priority: PriorityName
+    owner: Annotated[
+        str, Field(description="The key that it was submitted with; absent if none was needed.", exclude_if=is_empty)
+    ] = ""
     created_time: datetime
     finished_time: Annotated[datetime | None, Field(description="When its last batch ended; null until then.")]
     progress: Progress
@@ -180,13 +186,22 @@ class HoldResponse(BaseModel):
     reason: str
 
 
-class RunningResponse(BaseModel):
-    """What the upstream is working on."""
+class SharedSlot(BaseModel):
+    """What one ingestion has in a slot."""
 
     ingestion_id: UuidText
     batch_ids: list[UuidText]
     ids: list[int]
+
+
+class RunningResponse(SharedSlot):
+    """What the upstream is working on."""
+
     started_at: datetime
+    also: Annotated[
+        list[SharedSlot],
+        Field(description="With FILL_SLOTS: what shares the slot; absent if nothing.", exclude_if=is_empty),
+    ] = []
 
 
 class HealthResponse(BaseModel):

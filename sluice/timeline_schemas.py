@@ -1,22 +1,30 @@
 """The shapes of what is ahead and what went by."""
 
 from datetime import datetime
-from typing import Annotated, LiteralString, Self
+from typing import Annotated, Any, LiteralString, Self
 
 from pydantic import BaseModel, ConfigDict, FailFast, Field, ValidationError, create_model, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from sluice.models import DEFAULT_LANE
-from sluice.schemas import Id, PriorityName, UuidText
+from sluice.schemas import Ids, PriorityName, UuidText
+
+# What the model's validator checks: either is there, and not null, and not both are.
+ONE_OF: list[Any] = [
+    {"required": ["ids"], "properties": {"ids": {"type": "array"}}},
+    {"required": ["count"], "properties": {"count": {"type": "integer"}}},
+]
 
 
 class ForecastRequest(BaseModel):
     """What `POST /forecast` takes: what `POST /ingest` does, or just how many IDs it would be."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, json_schema_extra={"example": {"count": 30}})
+    model_config = ConfigDict(
+        extra="forbid", strict=True, json_schema_extra={"example": {"count": 30}, "oneOf": ONE_OF}
+    )
 
     count: Annotated[int | None, Field(ge=1, description="How many IDs, if they are not given.")] = None
-    ids: Annotated[list[Id] | None, Field(min_length=1, description="As for `POST /ingest`."), FailFast()] = None
+    ids: Annotated[Ids | None, Field(min_length=1, description="As for `POST /ingest`."), FailFast()] = None
     priority: Annotated[PriorityName | None, Field(description="Allowed, for every priority is answered.")] = None
     lane: Annotated[str, Field(description="Which upstream the IDs are for.")] = DEFAULT_LANE
 
@@ -44,7 +52,7 @@ def forecast_request(max_ids: int) -> type[ForecastRequest]:
     fields = ForecastRequest.model_fields
     count = Annotated[int | None, Field(ge=1, le=max_ids, description=fields["count"].description)]
     ids = Annotated[
-        list[Id] | None,
+        Ids | None,
         Field(min_length=1, max_length=max_ids, description=fields["ids"].description),
         FailFast(),
     ]
@@ -77,29 +85,33 @@ class ForecastsResponse(BaseModel):
 
 
 class PastSlot(BaseModel):
-    """A slot that was used, and what came of how many of its IDs."""
+    """What an ingestion had in a slot that was used, and what came of how many of its IDs."""
 
     ingestion_id: UuidText
     priority: PriorityName
     batch_ids: list[UuidText]
     ids: list[int]
     is_retry: bool
-    started_at: datetime
-    finished_at: Annotated[datetime | None, Field(description="Null while it runs.")]
+    started_at: Annotated[datetime, Field(description="The same for all that shared the slot.")]
+    finished_at: Annotated[
+        datetime | None, Field(description="Null while it runs; the same for all that shared the slot.")
+    ]
     completed: int
     failed: int
     retrying: int
 
 
 class ComingSlot(BaseModel):
-    """A slot to come."""
+    """What an ingestion will have in a slot to come."""
 
     ingestion_id: UuidText
     priority: PriorityName
     batch_ids: list[UuidText]
     ids: list[int]
     is_retry: bool
-    expected_start: Annotated[datetime | None, Field(description="Null while paused.")]
+    expected_start: Annotated[
+        datetime | None, Field(description="The same for all that will share the slot; null while paused.")
+    ]
 
 
 class UtilisationResponse(BaseModel):
@@ -121,6 +133,17 @@ class SlotsResponse(BaseModel):
     ]
     past: Annotated[
         list[PastSlot],
-        Field(description="As far as this process saw them, the oldest first; a running one is the last."),
+        Field(
+            description="As far as this process saw them, the oldest first; a running one is the last. "
+            "With FILL_SLOTS, one entry for each ingestion that shared a slot, next to each other and with the same "
+            "times; the first of them may be beyond what is shown."
+        ),
     ]
-    coming: Annotated[list[ComingSlot], Field(description="If nothing more arrives or fails; the next one first.")]
+    coming: Annotated[
+        list[ComingSlot],
+        Field(
+            description="If nothing more arrives or fails; the next one first. With FILL_SLOTS, one entry for each "
+            "ingestion that will share a slot, next to each other and with the same time, while there are times; the "
+            "last of them may be beyond what is shown."
+        ),
+    ]

@@ -151,7 +151,20 @@ def test_quotes_around_a_key_are_no_part_of_it(service: Service, key: str, same:
 
 @pytest.mark.parametrize(
     "key",
-    ["", '""', "   ", "x" * 256, '"' + "x" * 256 + '"', "a b", '"a b"', "a\tb", "clé".encode(), "\x7f", b"\xff"],
+    [
+        "",
+        '""',
+        "   ",
+        "x" * 256,
+        '"' + "x" * 256 + '"',
+        "a b",
+        '"a b"',
+        "a\tb",
+        "clé".encode(),
+        "\x7f",
+        b"\xff",
+        b"key\xa0",
+    ],
 )
 def test_ill_formed_key_is_a_400_and_nothing_is_accepted(service: Service, key: str | bytes) -> None:
     assert_problem(submit(service, key), 400, "Idempotency-Key of 1 to 255 visible ASCII characters")

@@ -1,15 +1,17 @@
-"""How a JSON body is read: bounded, and validated straight from its bytes."""
+"""How a JSON body is read: its bytes bounded, and validated straight from them."""
 
+import json
 from http import HTTPStatus
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from fastapi import Request
 from pydantic import BaseModel
 from starlette.requests import ClientDisconnect
 
-from sluice.problem import ProblemError
+from sluice.problem import ProblemError, validation_problem
 
 NOT_JSON = "Send the body as JSON, with the header 'Content-Type: application/json'."
+SMALL = 64 * 1024  # bytes that are validated in one go, at most, and that a body without IDs may have
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -22,36 +24,80 @@ def header(request: Request, name: bytes) -> str | None:
     return None
 
 
-async def read_json(request: Request, model: type[Model], limit: int) -> Model:
-    """Return the body as `model`; raise a 413, 415, 400 or 422 if it is over `limit` bytes or not what is asked for."""
-    media_type = (header(request, b"content-type") or "").partition(";")[0].strip().lower()
-    if media_type != "application/json":
-        raise ProblemError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, NOT_JSON)
-    return model.model_validate_json(await _read_body(request, limit))
+class Incoming:
+    """The bytes of a JSON body as they come in, at most `limit` of them.
+
+    Made from the headers, it raises a 415 or 413. Whatever reads on raises a 413 as
+    soon as there are too many, and `ClientDisconnect`. `advice` ends the text of the 413.
+    """
+
+    __slots__ = ("_advice", "_limit", "_request", "_size", "buffer", "is_whole")
+
+    def __init__(self, request: Request, limit: int, advice: str = "") -> None:
+        self._request, self._limit, self._advice = request, limit, advice
+        self._size = 0
+        self.buffer = bytearray()  # what was read and not taken yet
+        self.is_whole = False
+        media_type = (header(request, b"content-type") or "").partition(";")[0].strip().lower()
+        if media_type != "application/json":
+            raise ProblemError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, NOT_JSON)
+        declared = header(request, b"content-length") or ""
+        if declared.isdecimal() and int(declared) > limit:
+            raise self._too_large()
+
+    async def read_on(self, size: int) -> None:
+        """Read until the buffer has `size` bytes, or more, or the body is whole."""
+        # Not `request.stream()`: making an async generator costs as much as validating a small body.
+        while not self.is_whole and len(self.buffer) < size:
+            message = await self._request.receive()
+            if message["type"] == "http.disconnect":
+                raise ClientDisconnect
+            piece = message.get("body", b"")
+            self._size += len(piece)
+            if self._size > self._limit:
+                raise self._too_large()
+            self.buffer += piece
+            self.is_whole = not message.get("more_body", False)
+
+    async def pass_over(self) -> None:
+        """Read what is left, keeping none of it."""
+        self.buffer.clear()
+        while not self.is_whole and self._size <= self._limit:
+            await self.read_on(1)
+            self.buffer.clear()
+
+    def _too_large(self) -> ProblemError:
+        detail = f"The body has more than {self._limit} bytes{self._advice}."
+        return ProblemError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, detail)
 
 
-async def _read_body(request: Request, limit: int) -> bytes:
-    """Return the body; raise a 413 as soon as it is known to exceed `limit` bytes."""
-    declared = header(request, b"content-length") or ""
-    if declared.isdecimal() and int(declared) > limit:
-        raise _too_large(limit)
-    chunks: list[bytes] = []
-    size, more = 0, True
-    # Not `request.stream()`: making an async generator costs as much as validating a small body.
-    while more:
-        message = await request.receive()
-        if message["type"] == "http.disconnect":
-            raise ClientDisconnect
-        chunks.append(message.get("body", b""))
-        size += len(chunks[-1])
-        if size > limit:
-            raise _too_large(limit)
-        more = message.get("more_body", False)
-    return b"".join(chunks)
+async def read_json(request: Request, model: type[Model]) -> Model:
+    """Return a small body as `model`; raise a 413, 415, 400 or 422 if it is over `SMALL` or not what is asked for."""
+    body = Incoming(request, SMALL)
+    await body.read_on(SMALL + 1)
+    return validated(model, body.buffer)
 
 
-def _too_large(limit: int) -> ProblemError:
-    return ProblemError(
-        HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-        f"The body has more than {limit} bytes; split the IDs over several ingestions.",
-    )
+def validated(model: type[Model], text: bytes | bytearray) -> Model:
+    """Return JSON as `model`; raise a 422 if a member is there twice, and `ValidationError`.
+
+    The model must refuse unknown members, and have none that holds text but for
+    text by itself.
+    """
+    found = model.model_validate_json(text)
+    # Each member has a name, and texts have quotes too. Whatever is there twice has more; so has an escaped quote.
+    quotes = 0
+    for name in found.model_fields_set:
+        quotes += 4 if isinstance(getattr(found, name), str) else 2
+    if text.count(b'"') != quotes:
+        # As text, for an integer can have more digits than `int` takes.
+        json.loads(text, object_pairs_hook=_refuse_twice, parse_int=str)
+    return found
+
+
+def _refuse_twice(members: list[tuple[str, Any]]) -> None:
+    names = set()
+    for name, _ in members:
+        if name in names:
+            raise validation_problem([{"type": "twice", "loc": (name,), "msg": "is there twice"}])
+        names.add(name)

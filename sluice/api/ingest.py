@@ -1,44 +1,47 @@
 """The way in: `POST /ingest`."""
 
+import asyncio
 from array import array
 from hashlib import sha256
 from http import HTTPStatus
+from math import ceil
 
 from fastapi import APIRouter, Request, Response
 
-from sluice.api.body import header, read_json
+from sluice.admission import Quota, Room, SubmissionRate
+from sluice.api.access import caller_of
+from sluice.api.body import header
 from sluice.api.documented import (
     ACCEPTED,
     BODY_PROBLEMS,
     KEY_PARAMETER,
     LONGEST_KEY,
-    NOT_RECORDED,
+    NO_ROOM,
+    TOO_FAST,
+    TOO_MANY,
     conflict,
     not_allowed,
     request_body,
 )
+from sluice.api.large_body import BodyReader
 from sluice.api.route import JSON, BodyRoute, lane_of, lanes_of
 from sluice.clock import Clock
 from sluice.events import Idempotency
-from sluice.journal import KeyTakenError, SavedKey
-from sluice.lane import Lane
-from sluice.lanes import Lanes
+from sluice.intake import IN_FLIGHT, Intake, Submission
 from sluice.models import DEFAULT_LANE, Priority
 from sluice.problem import ProblemError
 from sluice.schemas import IngestRequest, IngestResponse, ingest_request
 from sluice.settings import Settings
 
 BAD_KEY = f"Send an Idempotency-Key of 1 to {LONGEST_KEY} visible ASCII characters, in double quotes or without."
-OTHER_BODY = (
-    "This Idempotency-Key was used with other IDs, another priority or another lane; "
-    "use a new one for a new submission."
-)
-IN_FLIGHT = "The submission with this Idempotency-Key is being accepted right now; ask again for its answer."
 
 
-def add_routes(router: APIRouter, settings: Settings, clock: Clock) -> None:
+def add_routes(router: APIRouter, settings: Settings, clock: Clock, bodies: BodyReader) -> None:
     """Add `POST /ingest`."""
-    model = ingest_request(settings.max_ids)
+    model = ingest_request(settings.longest)
+    rate = SubmissionRate(settings.submit_rate)
+    policy = f'"submissions";q={rate.rate};w=1'
+    intake = Intake(Room(settings.max_waiting, settings.max_backlog_ids), settings.idempotency_ttl, clock)
 
     async def ingest(request: Request) -> Response:
         """Take in an ingestion and answer at once with its id; `Location` is where its status is.
@@ -46,38 +49,27 @@ def add_routes(router: APIRouter, settings: Settings, clock: Clock) -> None:
         The IDs are sliced into batches that start one per slot, in the order of
         priority, then arrival.
         """
-        wanted = await read_json(request, model, settings.max_body_bytes)
+        owner = caller_of(request).name
+        quota = rate.count(owner)
+        headers = {"RateLimit-Policy": policy, "RateLimit": _rate_limit(quota)}
+        if quota.retry_after:
+            headers["Retry-After"] = str(ceil(quota.retry_after))
+            raise ProblemError(HTTPStatus.TOO_MANY_REQUESTS, TOO_MANY.format(rate.rate), headers=headers)
+        wanted = await bodies.read(request, model)
         lanes = lanes_of(request)
         lane = lane_of(request, wanted.lane)
-        if (key := header(request, b"idempotency-key")) is not None:
-            return await accept_once(lanes, lane, Idempotency(_parse(key), _digest(wanted)), wanted)
-        accepted = lane.accept(wanted.ids, Priority[wanted.priority], clock.time())
-        await lane.record(accepted)
-        return _answer(accepted.ingestion_id)
-
-    def used_before(lanes: Lanes, key: str) -> SavedKey | None:
-        saved = lanes.key(key)
-        return saved if saved and clock.time() < saved.created_time + settings.idempotency_ttl else None
-
-    async def accept_once(lanes: Lanes, lane: Lane, idempotency: Idempotency, wanted: IngestRequest) -> Response:
-        if saved := used_before(lanes, idempotency.key):
-            return _replay(saved, idempotency)
-        if lanes.is_key_in_flight(idempotency.key):
-            raise ProblemError(HTTPStatus.CONFLICT, IN_FLIGHT)
-        lane.keys_in_flight.add(idempotency.key)
-        accepted = lane.accept(wanted.ids, Priority[wanted.priority], clock.time(), idempotency)
-        try:
-            await lane.record(accepted)
-        except KeyTakenError:
-            lane.keys_in_flight.discard(idempotency.key)
-            await lanes.catch_up()
-            if saved := used_before(lanes, idempotency.key):
-                return _replay(saved, idempotency)
-            raise ProblemError(HTTPStatus.CONFLICT, IN_FLIGHT) from None
-        except Exception:
-            lane.keys_in_flight.discard(idempotency.key)
-            raise
-        return _answer(accepted.ingestion_id)
+        submission = Submission(wanted.ids, Priority[wanted.priority], owner)
+        if (key := header(request, b"idempotency-key")) is None:
+            ingestion_id, is_replayed = await intake.take(lane, submission), False
+        else:
+            # A space is in no key: those of two owners are never the same.
+            own_key = f"{owner} {_parse(key)}" if owner else _parse(key)
+            idempotency = Idempotency(own_key, await _digest(wanted))
+            ingestion_id, is_replayed = await intake.take_once(lanes, lane, submission, idempotency)
+        headers["Location"] = f"/status/{ingestion_id}"
+        if is_replayed:
+            headers["Idempotency-Replayed"] = "true"
+        return Response(f'{{"ingestion_id":"{ingestion_id}"}}', media_type=JSON, headers=headers)
 
     router.add_api_route(
         "/ingest",
@@ -85,23 +77,22 @@ def add_routes(router: APIRouter, settings: Settings, clock: Clock) -> None:
         methods=["POST"],
         summary="Submit IDs",
         response_model=IngestResponse,
-        responses={**ACCEPTED, **not_allowed("GET", "/ingest"), **conflict(IN_FLIGHT), **BODY_PROBLEMS, **NOT_RECORDED},
+        responses={
+            **ACCEPTED,
+            **not_allowed("GET", "/ingest"),
+            **conflict(IN_FLIGHT),
+            **BODY_PROBLEMS,
+            **TOO_FAST,
+            **NO_ROOM,
+        },
         openapi_extra={**request_body(model.model_json_schema()), "parameters": [KEY_PARAMETER]},
         route_class_override=BodyRoute,
     )
 
 
-def _replay(saved: SavedKey, idempotency: Idempotency) -> Response:
-    if saved.idempotency != idempotency:
-        raise ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, OTHER_BODY)
-    return _answer(saved.ingestion_id, is_replayed=True)
-
-
-def _answer(ingestion_id: str, *, is_replayed: bool = False) -> Response:
-    headers = {"Location": f"/status/{ingestion_id}"}
-    if is_replayed:
-        headers["Idempotency-Replayed"] = "true"
-    return Response(f'{{"ingestion_id":"{ingestion_id}"}}', media_type=JSON, headers=headers)
+def _rate_limit(quota: Quota) -> str:
+    """Return a `RateLimit` field: what is left, and the seconds until all is (draft-ietf-httpapi-ratelimit-headers)."""
+    return f'"submissions";r={quota.left};t={ceil(quota.reset_after)}'
 
 
 def _parse(header: str) -> str:
@@ -109,7 +100,7 @@ def _parse(header: str) -> str:
 
     draft-ietf-httpapi-idempotency-key-header, section 2.1; RFC 9651, section 3.3.3.
     """
-    key = header.strip()
+    key = header.strip(" \t")
     if len(key) > 1 and key.startswith('"') and key.endswith('"'):
         key = key[1:-1].replace('\\"', '"').replace("\\\\", "\\")
     if not 1 <= len(key) <= LONGEST_KEY or not all("!" <= character <= "~" for character in key):
@@ -117,7 +108,13 @@ def _parse(header: str) -> str:
     return key
 
 
-def _digest(wanted: IngestRequest) -> bytes:
+async def _digest(wanted: IngestRequest) -> bytes:
     """Return what tells one submission from another; how its JSON is laid out does not matter."""
     lane = "" if wanted.lane == DEFAULT_LANE else f"{wanted.lane} "
-    return sha256(f"{lane}{wanted.priority}".encode() + array("I", wanted.ids).tobytes()).digest()
+    digest = sha256(f"{lane}{wanted.priority}".encode())
+    if isinstance(wanted.ids, array):
+        # There may be very many; a thread holds nobody up.
+        await asyncio.to_thread(digest.update, wanted.ids)
+    else:
+        digest.update(array("I", wanted.ids))
+    return digest.digest()

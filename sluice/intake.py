@@ -1,0 +1,89 @@
+"""Takes in submissions: once for each idempotency key, and only where there is room."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from sluice.admission import Room
+from sluice.clock import Clock
+from sluice.control import ConflictError
+from sluice.events import Accepted, Idempotency
+from sluice.journal import KeyTakenError, SavedKey
+from sluice.lane import Lane
+from sluice.lanes import Lanes
+from sluice.models import Priority
+
+IN_FLIGHT = "The submission with this Idempotency-Key is being accepted right now; ask again for its answer."
+
+
+class OtherSubmissionError(Exception):
+    """The idempotency key was used for something else."""
+
+
+class Submission(NamedTuple):
+    """What is to be taken in, by the key named `owner`."""
+
+    ids: Sequence[int]
+    priority: Priority
+    owner: str
+    idempotency: Idempotency | None = None
+
+
+class Intake:
+    """Takes in submissions. `key_seconds` is for how long an idempotency key is remembered."""
+
+    def __init__(self, room: Room, key_seconds: float, clock: Clock) -> None:
+        self._room = room
+        self._key_seconds = key_seconds
+        self._clock = clock
+
+    async def take(self, lane: Lane, submission: Submission) -> str:
+        """Return the id of a new ingestion; raise `FullError` or `JournalError`, with nothing changed."""
+        self._room.check(lane, len(submission.ids), self._clock.now())
+        ids, priority, owner, idempotency = submission
+        accepted = lane.accept(ids, priority, self._clock.time(), idempotency, owner)
+        await _record(lane, accepted)
+        return accepted.ingestion_id
+
+    async def take_once(
+        self, lanes: Lanes, lane: Lane, submission: Submission, idempotency: Idempotency
+    ) -> tuple[str, bool]:
+        """Return the id of the ingestion of an idempotency key, and whether it was there before.
+
+        Raises what `take` does, `ConflictError` while the same is being recorded, and
+        `OtherSubmissionError`.
+        """
+        if saved := self._used_before(lanes, idempotency):
+            return saved.ingestion_id, True
+        if lanes.is_key_in_flight(idempotency.key):
+            raise ConflictError(IN_FLIGHT)
+        lane.keys_in_flight.add(idempotency.key)
+        try:
+            return await self.take(lane, submission._replace(idempotency=idempotency)), False
+        except KeyTakenError:
+            lane.keys_in_flight.discard(idempotency.key)
+            await lanes.catch_up()
+            if saved := self._used_before(lanes, idempotency):
+                return saved.ingestion_id, True
+            raise ConflictError(IN_FLIGHT) from None
+        except Exception:
+            lane.keys_in_flight.discard(idempotency.key)
+            raise
+
+    def _used_before(self, lanes: Lanes, idempotency: Idempotency) -> SavedKey | None:
+        saved = lanes.key(idempotency.key)
+        if saved is None or self._clock.time() >= saved.created_time + self._key_seconds:
+            return None
+        if saved.idempotency != idempotency:
+            raise OtherSubmissionError
+        return saved
+
+
+async def _record(lane: Lane, accepted: Accepted) -> None:
+    """Record an ingestion, which takes up room from now on."""
+    lane.arriving += 1
+    lane.arriving_ids += len(accepted.ids)
+    try:
+        await lane.record(accepted)
+    finally:
+        lane.arriving -= 1
+        lane.arriving_ids -= len(accepted.ids)
