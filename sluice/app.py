@@ -1,6 +1,7 @@
 """The service as an ASGI application: its routes, and a lifespan that starts and stops it."""
 
 import gc
+import logging
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -8,16 +9,27 @@ from typing import Any
 from fastapi import FastAPI
 
 from sluice import api, logs, problem
+from sluice.api import access
+from sluice.api.documented import name_lanes
+from sluice.background import in_background
 from sluice.clock import Clock, SystemClock
+from sluice.connection import Connection, Limits, guard, sweep
 from sluice.history import History
+from sluice.keys import Keys
 from sluice.lane_factory import by_lane
 from sluice.lanes import Lanes
 from sluice.metrics import Metrics
+from sluice.process import allow_open_files
 from sluice.request_metrics import RequestMetrics
+from sluice.secure_headers import SecureHeaders
 from sluice.service import open_service
 from sluice.settings import Settings, load_settings
 from sluice.stream import Stream
 from sluice.upstream import Upstream
+
+logger = logging.getLogger(__name__)
+# What is open beside the clients' connections: the database, the upstream, clients that are just being refused.
+OTHER_FILES = 512
 
 DESCRIPTION = """Takes lists of IDs at once and feeds them to an upstream in strict priority order, at an exact pace.
 
@@ -38,10 +50,19 @@ def create_app(
     ill-formed setting, a database that cannot be used or a second process on a backlog
     that is not shared ends the process.
     """
+    is_own = settings is None  # the process is the service's own, and not a test's
     if settings is None:
         settings = load_settings()
         logs.configure(settings.log_level)
+        allow_open_files(settings.max_connections + OTHER_FILES)
+        guard(
+            Limits(settings.max_header_bytes, settings.max_url_bytes, settings.client_timeout, settings.max_connections)
+        )
     service = open_service(settings, clock or SystemClock(), by_lane(upstream), stands_by=settings.worker == "inline")
+    if is_own and not settings.keys:
+        logger.warning("API_KEYS is not set: whoever reaches this server may do everything")
+
+    keys = Keys(settings.keys, settings.session_ttl, service.clock.time)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
@@ -50,22 +71,32 @@ def create_app(
             # would hold up requests and batch starts by tens of milliseconds.
             gc.freeze()
             watching = _watching(lanes, service.clock)
-            async with watching["stream"].running():
+            async with watching["stream"].running(), in_background(sweep(Connection.connected), "sweep"):
                 yield {"lanes": lanes, **watching}
 
     app = FastAPI(
         title="Sluice",
-        version="0.4.0",
+        version="0.5.0",
         description=DESCRIPTION,
         lifespan=lifespan,
-        routes=api.routes(settings, service),
+        routes=api.routes(settings, service, keys),
+        # FastAPI's own pages load scripts from another host.
+        docs_url=None,
+        redoc_url=None,
         # A redirect to the same path without its slash would be one more answer that is no problem+json.
         redirect_slashes=False,
         # FastAPI would look for OpenTelemetry at every request, and call out wherever it is pointed to.
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
+    access.guard(app.routes, keys)
+    app.add_middleware(SecureHeaders)
     app.add_middleware(RequestMetrics)
-    problem.install(app)
+
+    def amend(openapi: dict[str, Any]) -> None:
+        access.document(openapi, keys)
+        name_lanes(openapi, settings.by_lane)
+
+    problem.install(app, amend)
     return app
 
 

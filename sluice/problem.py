@@ -1,7 +1,7 @@
 """The one shape of every error: RFC 9457 problem details, and how it is described in OpenAPI."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -14,15 +14,21 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.routing import Match, Route
 
+from sluice.admission import FullError
 from sluice.control import ConflictError
+from sluice.intake import OtherSubmissionError
 from sluice.journal import JournalError
 
 logger = logging.getLogger(__name__)
 
+OTHER_BODY = (
+    "This Idempotency-Key was used with other IDs, another priority or another lane; "
+    "use a new one for a new submission."
+)
 JOURNAL_RETRY_AFTER = "5"  # seconds
 MEDIA_TYPE = "application/problem+json"
 # As RFC 9110 names them; Python's own phrases changed to these in 3.13.
-TITLES = {413: "Content Too Large", 422: "Unprocessable Content"}
+TITLES = {413: "Content Too Large", 414: "URI Too Long", 422: "Unprocessable Content"}
 MOST_ERRORS = 20
 LONGEST_PATH = 100
 SCHEMA_REF = "#/components/schemas/{model}"
@@ -48,11 +54,18 @@ class Problem(BaseModel):
 class ProblemError(Exception):
     """Refuses the request with an HTTP status, a text that says what to change, and the fields at fault."""
 
-    def __init__(self, status: HTTPStatus, detail: str, errors: list[FieldProblem] | None = None) -> None:
+    def __init__(
+        self,
+        status: HTTPStatus,
+        detail: str,
+        errors: list[FieldProblem] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
         super().__init__(detail)
         self.status = status
         self.detail = detail
         self.errors = errors
+        self.headers = headers
 
 
 def body_problem(error: ValidationError) -> ProblemError:
@@ -80,33 +93,42 @@ def _path(location: tuple[int | str, ...]) -> str:
     return path if len(path) <= LONGEST_PATH else f"{path[:LONGEST_PATH]}…"
 
 
-def install(app: FastAPI) -> None:
-    """Answer every error of the app in this shape, and add the shape to its OpenAPI document."""
+def install(app: FastAPI, amend: Callable[[dict[str, Any]], None]) -> None:
+    """Answer every error of the app in this shape, add it to the OpenAPI document, and have that amended."""
 
     @app.exception_handler(ProblemError)
     async def on_problem(request: Request, error: ProblemError) -> Response:
-        return _response(error.status, error.detail, error.errors)
+        return response(error.status, error.detail, error.errors, error.headers)
 
     @app.exception_handler(ValidationError)
     async def on_body(request: Request, error: ValidationError) -> Response:
         problem = body_problem(error)
-        return _response(problem.status, problem.detail, problem.errors)
+        return response(problem.status, problem.detail, problem.errors)
 
     @app.exception_handler(RequestValidationError)
     async def on_parameters(request: Request, error: RequestValidationError) -> Response:
         # The first part of FastAPI's location is where the field was ("query"), not its path.
         problem = validation_problem([{**failure, "loc": failure["loc"][1:]} for failure in error.errors()])
-        return _response(problem.status, problem.detail, problem.errors)
+        return response(problem.status, problem.detail, problem.errors)
 
     @app.exception_handler(ConflictError)
     async def on_conflict(request: Request, error: ConflictError) -> Response:
-        return _response(HTTPStatus.CONFLICT, str(error))
+        return response(HTTPStatus.CONFLICT, str(error))
+
+    @app.exception_handler(OtherSubmissionError)
+    async def on_other_submission(request: Request, error: OtherSubmissionError) -> Response:
+        return response(HTTPStatus.UNPROCESSABLE_ENTITY, OTHER_BODY)
+
+    @app.exception_handler(FullError)
+    async def on_full(request: Request, error: FullError) -> Response:
+        headers = None if error.retry_after is None else {"Retry-After": str(error.retry_after)}
+        return response(HTTPStatus.SERVICE_UNAVAILABLE, f"There is no room now: {error}.", headers=headers)
 
     @app.exception_handler(JournalError)
     async def on_journal(request: Request, error: JournalError) -> Response:
         logger.warning("%s %s was refused: %s", request.method, request.url.path, error)
         headers = {"Retry-After": JOURNAL_RETRY_AFTER}
-        return _response(HTTPStatus.SERVICE_UNAVAILABLE, f"Nothing can be recorded now: {error}.", headers=headers)
+        return response(HTTPStatus.SERVICE_UNAVAILABLE, f"Nothing can be recorded now: {error}.", headers=headers)
 
     @app.exception_handler(ClientDisconnect)
     async def on_disconnect(request: Request, error: ClientDisconnect) -> Response:
@@ -129,19 +151,38 @@ def install(app: FastAPI) -> None:
                 if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE
             )
             headers = {"Allow": ", ".join(sorted({method for route in routes for method in route.methods or ()}))}
-        return _response(status, detail, headers=headers)
+        return response(status, detail, headers=headers)
 
     @app.exception_handler(Exception)
     async def on_bug(request: Request, error: Exception) -> Response:
-        return _response(HTTPStatus.INTERNAL_SERVER_ERROR, "The server failed; its log says why.")
+        return response(HTTPStatus.INTERNAL_SERVER_ERROR, "The server failed; its log says why.")
 
-    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
+    app.openapi = lambda: _openapi(app, amend)  # type: ignore[method-assign]
 
 
-def documented(status: HTTPStatus, detail: str, errors: list[FieldProblem] | None = None) -> dict[str, Any]:
-    """Return the OpenAPI response object of a problem, with an example."""
+def response(
+    status: HTTPStatus,
+    detail: str,
+    errors: list[FieldProblem] | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    """Return the answer that refuses a request, with a text that says what to change."""
+    problem = Problem(title=_title(status), status=status, detail=detail, errors=errors)
+    return Response(
+        problem.model_dump_json(exclude_none=True), status_code=status, headers=headers, media_type=MEDIA_TYPE
+    )
+
+
+def documented(
+    status: HTTPStatus,
+    detail: str,
+    errors: list[FieldProblem] | None = None,
+    headers: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Return the OpenAPI response object of a problem, with an example, and with its headers as `described`."""
     example = Problem(title=_title(status), status=status, detail=detail, errors=errors)
     return {
+        **({"headers": headers} if headers else {}),
         "description": _title(status),
         "content": {
             MEDIA_TYPE: {
@@ -152,23 +193,19 @@ def documented(status: HTTPStatus, detail: str, errors: list[FieldProblem] | Non
     }
 
 
+def described(headers: Mapping[str, str], *, required: bool = True) -> dict[str, Any]:
+    """Return the OpenAPI header objects of headers, given what they say; required where every answer has them."""
+    return {
+        name: {"description": description, "required": required, "schema": {"type": "string"}}
+        for name, description in headers.items()
+    }
+
+
 def _title(status: HTTPStatus) -> str:
     return TITLES.get(status, status.phrase)
 
 
-def _response(
-    status: HTTPStatus,
-    detail: str,
-    errors: list[FieldProblem] | None = None,
-    headers: Mapping[str, str] | None = None,
-) -> Response:
-    problem = Problem(title=_title(status), status=status, detail=detail, errors=errors)
-    return Response(
-        problem.model_dump_json(exclude_none=True), status_code=status, headers=headers, media_type=MEDIA_TYPE
-    )
-
-
-def _openapi(app: FastAPI) -> dict[str, Any]:
+def _openapi(app: FastAPI, amend: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
     if app.openapi_schema is None:
         document = get_openapi(
             title=app.title, version=app.version, description=app.description, routes=app.routes, tags=app.openapi_tags
@@ -176,6 +213,7 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
         _drop_default_problems(document)
         _, definitions = models_json_schema([(Problem, "serialization")], ref_template=SCHEMA_REF)
         document.setdefault("components", {}).setdefault("schemas", {}).update(definitions["$defs"])
+        amend(document)
         app.openapi_schema = document
     return app.openapi_schema
 

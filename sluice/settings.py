@@ -7,10 +7,13 @@ from typing import Annotated, Literal, NoReturn, Self
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from sluice.keys import Key, read_keys
 from sluice.lane_settings import (
+    Aging,
     Attempts,
     BatchSize,
     Delay,
+    FillSlots,
     HoldMax,
     Interval,
     LaneSettings,
@@ -47,6 +50,8 @@ class Settings(BaseSettings):
     retry_max: RetryMax = 60.0
     hold_max: HoldMax = 600.0
     max_result_bytes: MaxResultBytes = 65_536
+    priority_aging: Aging = None
+    fill_slots: FillSlots = False
     lanes: Annotated[Path | None, Field(description="a TOML or JSON file with further lanes; unset: one lane")] = None
     database_url: Annotated[str | None, Field(description="`sqlite:///file.db` or `postgresql://…`; unset: memory")] = (
         None
@@ -70,8 +75,24 @@ class Settings(BaseSettings):
         Field(description="seconds that finished ingestions and results are kept; unset: a day, with a file 7"),
     ] = None
     idempotency_ttl: Annotated[Seconds, Field(description="seconds that an Idempotency-Key is remembered")] = 86_400.0
+    api_keys: Annotated[
+        str | None,
+        Field(repr=False, description="`name:role:sha256` entries, as `python -m sluice key` makes them; unset: open"),
+    ] = None
+    session_ttl: Annotated[Seconds, Field(description="seconds that a browser stays signed in")] = 43_200.0
     max_ids: Annotated[int, Field(ge=1, description="IDs per ingestion, at most")] = 1_000_000
-    max_body_bytes: Annotated[int, Field(ge=1, description="bytes per request body, at most")] = 32 * 1024 * 1024
+    max_backlog_ids: Annotated[int, Field(ge=1, description="IDs that wait in a lane, at most")] = 20_000_000
+    max_waiting: Annotated[int, Field(ge=1, description="ingestions that wait in a lane, at most")] = 100_000
+    submit_rate: Annotated[
+        int, Field(ge=1, description="submissions a second with one key, at most, and as many at once after a pause")
+    ] = 1000
+    max_body_bytes: Annotated[int, Field(ge=1, description="bytes per body with IDs, at most")] = 32 * 1024 * 1024
+    max_header_bytes: Annotated[int, Field(ge=1, description="bytes of a request before its body, at most")] = 16_384
+    max_url_bytes: Annotated[int, Field(ge=1, description="bytes of a request's URL, at most")] = 8_192
+    client_timeout: Annotated[
+        float, Field(gt=0, allow_inf_nan=False, description="seconds that a client has to go on sending, or reading")
+    ] = 20.0
+    max_connections: Annotated[int, Field(ge=1, description="connections of clients at once, at most")] = 4_096
     log_level: Annotated[
         Literal["DEBUG", "INFO", "WARNING", "ERROR"],
         Field(description="what is logged, at least; `INFO` has the start and the end of every batch"),
@@ -99,6 +120,16 @@ class Settings(BaseSettings):
         return 7 * DAY if self.database_url else DAY
 
     @property
+    def keys(self) -> tuple[Key, ...]:
+        """The keys that are valid; none where the service is open to all."""
+        return read_keys(self.api_keys or "")
+
+    @property
+    def longest(self) -> int:
+        """How many IDs an ingestion can have: more than may wait would never be let in."""
+        return min(self.max_ids, self.max_backlog_ids)
+
+    @property
     def by_lane(self) -> dict[str, LaneSettings]:
         """Every lane's settings by its name, `default` first; raise `ValueError` if the file is ill-formed now."""
         default = LaneSettings(
@@ -112,6 +143,8 @@ class Settings(BaseSettings):
             retry_max=self.retry_max,
             hold_max=self.hold_max,
             max_result_bytes=self.max_result_bytes,
+            priority_aging=self.priority_aging,
+            fill_slots=self.fill_slots,
         )
         return read_lanes(self.lanes, default) if self.lanes else {DEFAULT_LANE: default}
 
@@ -119,6 +152,13 @@ class Settings(BaseSettings):
     def _has_sound_lanes(self) -> Self:
         _ = self.by_lane
         return self
+
+    @field_validator("api_keys")
+    @classmethod
+    def _has_sound_keys(cls, text: str | None) -> str | None:
+        if text is not None and not read_keys(text):
+            raise ValueError("has no entry; unset it for a service that is open to all")
+        return text
 
     @field_validator("database_url")
     @classmethod

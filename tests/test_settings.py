@@ -141,6 +141,11 @@ def test_finished_ingestions_are_kept_for_a_day_in_memory_and_seven_in_a_databas
         ("IDEMPOTENCY_TTL", "a day"),
         ("MAX_IDS", "0"),
         ("MAX_BODY_BYTES", "1MB"),
+        ("MAX_HEADER_BYTES", "0"),
+        ("MAX_URL_BYTES", "8KB"),
+        ("CLIENT_TIMEOUT", "0"),
+        ("CLIENT_TIMEOUT", "inf"),
+        ("MAX_CONNECTIONS", "0"),
         ("SHUTDOWN_GRACE", "-0.1"),
     ],
 )

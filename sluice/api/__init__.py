@@ -4,18 +4,25 @@ from fastapi import APIRouter
 from starlette.routing import BaseRoute
 
 from sluice import dashboard
-from sluice.api import health, ingest, ingestions, live, metrics, queue, timeline
+from sluice.api import docs, health, ingest, ingestions, live, metrics, queue, session, timeline
+from sluice.api.large_body import BodyReader
+from sluice.keys import Keys
 from sluice.service import Service
 from sluice.settings import Settings
 
 
-def routes(settings: Settings, service: Service) -> list[BaseRoute]:
+def routes(settings: Settings, service: Service, keys: Keys) -> list[BaseRoute]:
     """Return the service's routes; each request finds the `lanes` and who watches them in the lifespan's state."""
     router = APIRouter()
-    for part in (ingest, ingestions, queue, timeline):
-        part.add_routes(router, settings, service.clock)
+    bodies = BodyReader(settings.max_body_bytes, settings.longest)
+    ingest.add_routes(router, settings, service.clock, bodies)
+    ingestions.add_routes(router, service.clock)
+    queue.add_routes(router, service.clock)
+    timeline.add_routes(router, settings, service.clock, bodies)
     live.add_routes(router)
+    session.add_routes(router, settings, keys)
     metrics.add_routes(router, service)
     health.add_routes(router, service)
     dashboard.add_routes(router)
+    docs.add_routes(router)
     return router.routes

@@ -19,6 +19,7 @@ from sluice.schemas import (
     Progress,
     QueueResponse,
     RunningResponse,
+    SharedSlot,
     StatusResponse,
 )
 from sluice.timeline_schemas import (
@@ -50,6 +51,7 @@ class Description:
             lane=self._lane.name,
             status=ingestion.status,
             priority=NAMES[ingestion.priority],
+            owner=ingestion.owner,
             created_time=utc(ingestion.created_time),
             finished_time=None if ingestion.finished_time is None else utc(ingestion.finished_time),
             progress=Progress(
@@ -74,7 +76,10 @@ class Description:
 
     def forecasts(self, total_ids: int) -> ForecastsResponse:
         """Describe what the forecast of that many IDs would be at each priority."""
-        forecasts = {priority: self._lane.quote(total_ids, priority, self._now) for priority in Priority}
+        forecasts = {
+            priority: self._lane.quote(total_ids, priority, self._now, self._now + self._offset)
+            for priority in Priority
+        }
         return ForecastsResponse(
             lane=self._lane.name,
             total_ids=total_ids,
@@ -148,13 +153,13 @@ class Description:
     def _running(self) -> RunningResponse | None:
         if (running := self._lane.running) is None:
             return None
-        batch = self._lane.ingestions[running.ingestion_id].batch(running.positions)
-        return RunningResponse(
-            ingestion_id=batch.ingestion_id,
-            batch_ids=batch.distinct_batch_ids,
-            ids=batch.ids,
-            started_at=utc(self._lane.pace.last_start + self._offset),
+        first, *others = (
+            SharedSlot(ingestion_id=batch.ingestion_id, batch_ids=batch.distinct_batch_ids, ids=batch.ids)
+            for part in running.parts
+            for batch in [self._lane.ingestions[part.ingestion_id].batch(part.positions)]
         )
+        started_at = utc(self._lane.pace.last_start + self._offset)
+        return RunningResponse(**dict(first), started_at=started_at, also=others)
 
     def _at(self, at: float) -> datetime | None:
         return None if at == NEVER else utc(at + self._offset)

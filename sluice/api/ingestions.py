@@ -23,13 +23,12 @@ from sluice.api.documented import (
     request_body,
 )
 from sluice.api.results import lines
-from sluice.api.route import JSON, IngestionId, LaneName, find, lane_of, lanes_of, still
+from sluice.api.route import JSON, IngestionId, LaneName, find, lane_of, lanes_of, may_see, still
 from sluice.clock import Clock
 from sluice.ingestion import Ingestion
 from sluice.lane import Lane
 from sluice.models import IngestionStatus, Priority
 from sluice.schemas import IngestionResponse, ListResponse, PatchRequest, PriorityName, StatusResponse
-from sluice.settings import Settings
 
 PAGE = 1000
 LIST_PAGE = 100
@@ -37,7 +36,7 @@ LIST_PAGE = 100
 LIST_LOOKS = 10_000
 
 
-def add_routes(router: APIRouter, settings: Settings, clock: Clock) -> None:
+def add_routes(router: APIRouter, clock: Clock) -> None:
     """Add `/status`, `/results` and `/ingestions`."""
 
     @router.get(
@@ -108,7 +107,11 @@ def add_routes(router: APIRouter, settings: Settings, clock: Clock) -> None:
             if len(shown) == limit or looks == LIST_LOOKS:
                 break
             looks, reached = looks + 1, ingestion.seq
-            if status in (None, ingestion.status) and priority in (None, ingestion.priority.name):
+            if (
+                status in (None, ingestion.status)
+                and priority in (None, ingestion.priority.name)
+                and may_see(request, ingestion)
+            ):
                 shown.append((owner, ingestion))
         else:
             reached = None
@@ -152,7 +155,7 @@ def add_routes(router: APIRouter, settings: Settings, clock: Clock) -> None:
     )
     async def reprioritise(request: Request, ingestion_id: IngestionId) -> Response:
         """Give an ingestion another priority. It keeps its `created_time`, and takes its rightful place."""
-        wanted = await read_json(request, PatchRequest, settings.max_body_bytes)
+        wanted = await read_json(request, PatchRequest)
         lane, ingestion = await find(request, ingestion_id)
         await lane.decide(lambda: control.reprioritise(still(lane, ingestion), Priority[wanted.priority]))
         return describe(lane, ingestion)

@@ -2,17 +2,19 @@
 
 from collections.abc import AsyncIterator
 from http import HTTPStatus
+from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
 from fastapi.sse import KEEPALIVE_COMMENT, EventSourceResponse
 
-from sluice.api.documented import EVENTS, LANE_PROBLEM, NOT_FOUND, OVER, not_allowed
+from sluice.api.documented import EVENTS, LANE_PROBLEM, LAST_EVENT_PARAMETER, NOT_FOUND, OVER, not_allowed
 from sluice.api.route import IngestionId, LaneName, find, lane_of
 from sluice.lane import Lane
 from sluice.stream import Stream
 
 HEARTBEAT = 15.0  # seconds
+GOES_ON: dict[str, Any] = {"parameters": [LAST_EVENT_PARAMETER]}
 # Proxies must pass each event on at once.
 HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
@@ -25,6 +27,7 @@ def add_routes(router: APIRouter) -> None:
         summary="Watch everything",
         response_class=StreamingResponse,
         responses={**EVENTS, **not_allowed("POST", "/events"), **LANE_PROBLEM},
+        openapi_extra=GOES_ON,
     )
     async def events(request: Request, lane: LaneName | None = None) -> Response:
         """Send what happens to a lane, or to all, until the listener leaves or the server stops.
@@ -40,6 +43,7 @@ def add_routes(router: APIRouter) -> None:
         summary="Watch an ingestion",
         response_class=StreamingResponse,
         responses={**EVENTS, **OVER, **NOT_FOUND, **not_allowed("POST", "/events/1")},
+        openapi_extra=GOES_ON,
     )
     async def ingestion_events(request: Request, ingestion_id: IngestionId) -> Response:
         """Send what happens to an ingestion until it is completed; the first event, a `reset`, says how far it is."""

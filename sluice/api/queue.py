@@ -11,10 +11,9 @@ from sluice.clock import Clock
 from sluice.lane import Lane
 from sluice.models import DEFAULT_LANE
 from sluice.schemas import PauseRequest, QueueResponse
-from sluice.settings import Settings
 
 
-def add_routes(router: APIRouter, settings: Settings, clock: Clock) -> None:
+def add_routes(router: APIRouter, clock: Clock) -> None:
     """Add `/queue`."""
 
     def describe(lane: Lane) -> Response:
@@ -40,7 +39,7 @@ def add_routes(router: APIRouter, settings: Settings, clock: Clock) -> None:
     async def pause(request: Request, lane: LaneName = DEFAULT_LANE) -> Response:
         """Start no batch until `POST /queue/resume`; a running one finishes. A reason may be given."""
         has_body = request.headers.get("content-length", "0") != "0" or "transfer-encoding" in request.headers
-        wanted = await read_json(request, PauseRequest, settings.max_body_bytes) if has_body else PauseRequest()
+        wanted = await read_json(request, PauseRequest) if has_body else PauseRequest()
         chosen = lane_of(request, lane)
         await chosen.decide(lambda: control.pause(chosen, clock.time(), wanted.reason))
         return describe(chosen)

@@ -9,6 +9,7 @@ from fastapi import Path, Query, Request, Response
 from fastapi.routing import APIRoute
 from starlette.types import Receive, Scope, Send
 
+from sluice.api.access import caller_of
 from sluice.ingestion import Ingestion
 from sluice.lane import Lane
 from sluice.lanes import Lanes
@@ -55,10 +56,20 @@ def lane_of(request: Request, name: str) -> Lane:
 
 
 async def find(request: Request, ingestion_id: str) -> tuple[Lane, Ingestion]:
-    """Return the ingestion with this id and its lane; raise a 404 if there is none or it is no id."""
-    if CANONICAL.fullmatch(wanted := ingestion_id.lower()) and (found := await lanes_of(request).find(wanted)):
+    """Return the ingestion with this id and its lane; raise a 404 if there is none for the caller, or it is no id."""
+    if (
+        CANONICAL.fullmatch(wanted := ingestion_id.lower())
+        and (found := await lanes_of(request).find(wanted))
+        and may_see(request, found[1])
+    ):
         return found
     raise ProblemError(HTTPStatus.NOT_FOUND, UNKNOWN)
+
+
+def may_see(request: Request, ingestion: Ingestion) -> bool:
+    """Return whether an ingestion is any of the caller's business."""
+    caller = caller_of(request)
+    return not caller.sees_only_own or ingestion.owner == caller.name
 
 
 def still(lane: Lane, ingestion: Ingestion) -> Ingestion:

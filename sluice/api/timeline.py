@@ -4,9 +4,9 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
-from sluice.api.body import read_json
 from sluice.api.describe import Description
 from sluice.api.documented import BODY_PROBLEMS, LANE_PROBLEM, not_allowed, request_body
+from sluice.api.large_body import BodyReader
 from sluice.api.route import JSON, LaneName, lane_of, lanes_of
 from sluice.clock import Clock
 from sluice.history import LENGTH, History
@@ -17,9 +17,9 @@ from sluice.timeline_schemas import ForecastsResponse, SlotsResponse, forecast_r
 SHOWN = 20
 
 
-def add_routes(router: APIRouter, settings: Settings, clock: Clock) -> None:
+def add_routes(router: APIRouter, settings: Settings, clock: Clock, bodies: BodyReader) -> None:
     """Add `POST /forecast` and `GET /slots`."""
-    model = forecast_request(settings.max_ids)
+    model = forecast_request(settings.longest)
 
     @router.post(
         "/forecast",
@@ -30,7 +30,7 @@ def add_routes(router: APIRouter, settings: Settings, clock: Clock) -> None:
     )
     async def forecast(request: Request) -> Response:
         """Tell when IDs would start and be done at each priority, if they were submitted now; accept nothing."""
-        wanted = await read_json(request, model, settings.max_body_bytes)
+        wanted = await bodies.read(request, model)
         description = Description(lane_of(request, wanted.lane), clock)
         return Response(description.forecasts(wanted.total_ids).model_dump_json(), media_type=JSON)
 
@@ -43,8 +43,10 @@ def add_routes(router: APIRouter, settings: Settings, clock: Clock) -> None:
     async def slots(
         request: Request,
         lane: LaneName = DEFAULT_LANE,
-        past: Annotated[int, Query(ge=0, le=LENGTH, description="How many that went by to show, at most.")] = SHOWN,
-        coming: Annotated[int, Query(ge=0, le=LENGTH, description="How many to come to show, at most.")] = SHOWN,
+        past: Annotated[int, Query(ge=0, le=LENGTH, description="How many entries of what went by, at most.")] = SHOWN,
+        coming: Annotated[
+            int, Query(ge=0, le=LENGTH, description="How many entries of what is to come, at most.")
+        ] = SHOWN,
     ) -> Response:
         """Tell what the last slots were used for, what the next ones will be, and how much of the rate is used."""
         chosen = lane_of(request, lane)
