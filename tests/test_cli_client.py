@@ -88,6 +88,29 @@ def test_pauses_double_and_obey_retry_after_within_reason() -> None:
     assert server.pauses == [0.25, 7.0, LONGEST_PAUSE]
 
 
+@pytest.mark.parametrize("status", [429, 503])
+@pytest.mark.parametrize(("headers", "pauses"), [({"Retry_After": "3"}, [3.0, 3.0]), ({}, [0.25, 0.5])])
+def test_a_busy_server_is_asked_again_when_it_says_or_ever_later(
+    status: int, headers: dict[str, str], pauses: list[float]
+) -> None:
+    server = Server(problem(status, "x", **headers), problem(status, "x", **headers), httpx.Response(200))
+
+    with server.client().results(ID, follow=False):
+        assert server.pauses == pauses
+
+
+def test_trying_failed_ids_again_is_repeated_if_it_was_turned_away() -> None:
+    server = Server(problem(429, "x"), problem(409, "No ID has failed."))
+
+    with pytest.raises(UsageError, match="No ID"):
+        server.client().retry(ID)
+
+
+def test_a_redirect_to_nowhere_is_no_good_answer() -> None:
+    with pytest.raises(UnreachableError, match="304 Not Modified"):
+        Server(httpx.Response(304)).client().status(ID)
+
+
 def test_a_server_that_never_answers_is_unreachable() -> None:
     server = Server(httpx.ConnectError("refused"))
 

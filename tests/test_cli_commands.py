@@ -1,52 +1,19 @@
 """The commands against the real service in this process: what they print where, and how they end."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import httpx
 import pytest
-from typer.testing import CliRunner
 
-from sluice.cli import app as command_line
-from sluice.cli import follow
-from sluice.cli.client import Client
-from sluice.cli.commands import options, submit
+from sluice.cli.commands import submit
 from sluice.settings import Settings
 from sluice.upstream import UpstreamError
 from tests.api import ScriptedUpstream, Service, serving
+from tests.command_line import Run, running
 
 UNKNOWN = "0d5d7f60-1b2e-4c55-9c5b-1f3a7a0c9f11"
-
-
-class Result(NamedTuple):
-    """How a command ended and what it printed."""
-
-    code: int
-    output: str
-    errors: str
-
-
-Run = Callable[..., Result]
-
-
-class InProcess(httpx.BaseTransport):
-    """Takes requests to the service in this process; streams of events, which never end, are not there."""
-
-    def __init__(self, service: Service) -> None:
-        self._service = service
-
-    def handle_request(self, request: httpx.Request) -> httpx.Response:
-        if request.url.path.startswith("/events"):
-            return httpx.Response(404)
-        answer = self._service.client.request(
-            request.method,
-            request.url.raw_path.decode(),
-            content=request.read(),
-            headers={name: value for name, value in request.headers.items() if name != "host"},
-        )
-        return httpx.Response(answer.status_code, headers=dict(answer.headers), content=answer.content)
 
 
 @pytest.fixture
@@ -63,19 +30,7 @@ def service() -> Iterator[Service]:
 
 @pytest.fixture
 def run(service: Service, monkeypatch: pytest.MonkeyPatch) -> Run:
-    def client(url: str) -> Client:
-        return Client(url, InProcess(service), lambda seconds: None)
-
-    monkeypatch.setattr(options, "Client", client)
-    monkeypatch.setattr(follow, "POLL", 0.01)
-    monkeypatch.delenv("SLUICE_URL", raising=False)
-
-    def run(*arguments: str, standard_input: str = "") -> Result:
-        result = CliRunner().invoke(command_line.app, arguments, input=standard_input)
-        assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
-        return Result(result.exit_code, result.stdout, result.stderr)
-
-    return run
+    return running(service, monkeypatch)
 
 
 def submitted(run: Run, *arguments: str) -> str:
@@ -293,6 +248,7 @@ def test_help_is_there_for_every_command(run: Run) -> None:
     assert overview.code == 0
     for name in [
         "serve",
+        "key",
         "submit",
         "forecast",
         "status",

@@ -3,14 +3,15 @@
 import io
 import re
 from datetime import UTC, datetime, timedelta
+from uuid import UUID
 
 import pytest
 
-from sluice.cli.live import progress_bar
-from sluice.cli.screen import LIST_HEADER, about, about_queue, facts, ingestion_row, summary, table
+from sluice.cli.live import progress_bar, queue_picture
+from sluice.cli.screen import LIST_HEADER, about, about_queue, facts, ingestion_row, queue_line, summary, table
 from sluice.cli.terminal import Terminal, plain
 from sluice.cli.times import clock, duration, moment, stamp
-from sluice.schemas import STATUS_EXAMPLE, IngestionResponse, QueueResponse
+from sluice.schemas import STATUS_EXAMPLE, IngestionResponse, QueueResponse, RunningResponse
 
 NOW = datetime(2026, 1, 1, 12, 0, 4, tzinfo=UTC)
 STYLING = re.compile(r"\x1b\[[0-9;]*m")
@@ -101,14 +102,25 @@ def test_text_from_elsewhere_is_shown_as_it_is_on_a_terminal_too() -> None:
 
 
 @pytest.mark.usefixtures("width")
-def test_json_on_a_terminal_has_its_control_characters_escaped() -> None:
-    screen, pipe = Screen(), io.StringIO()
+def test_what_goes_to_a_terminal_as_it_came_gives_it_no_orders() -> None:
+    screen = Screen()
 
-    Terminal(screen, screen).json('"\x9b\x7fé"')
-    Terminal(pipe, pipe).json('"\x9b\x7fé"')
+    Terminal(screen, screen).json('"\x9b\x7fé\u202e"\r')
+    Terminal(screen, screen).write(b"1,\x1b]0;title\x07\t\xff\n")
 
-    assert screen.getvalue() == '"\\u009b\\u007fé"\n'
-    assert pipe.getvalue() == '"\x9b\x7fé"\n'
+    assert screen.getvalue() == '"\\u009b\\u007fé\\u202e"\\u000d\n1,\\u001b]0;title\\u0007\t\\xff\n'
+
+
+def test_what_goes_to_a_pipe_is_there_byte_for_byte_whatever_its_encoding() -> None:
+    data = io.BytesIO()
+    pipe = io.TextIOWrapper(data, encoding="latin-1", newline="\r\n")
+    terminal = Terminal(pipe, pipe)
+
+    terminal.line("first")
+    terminal.json('"\x9b\x7fé世"\r')
+    terminal.write(b"1,\x1b]0;title\x07\xff\n")
+
+    assert data.getvalue() == b"first\r\n" + '"\x9b\x7fé世"\r\n'.encode() + b"1,\x1b]0;title\x07\xff\n"
 
 
 @pytest.mark.parametrize("variable", ["FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE", "CLICOLOR_FORCE"])
@@ -214,3 +226,33 @@ def test_a_queue_says_what_stands_in_the_way() -> None:
         "waiting: 0 HIGH, 2 MEDIUM, 1,200 LOW batches",
         "retrying: 1 ingestions wait to try IDs again",
     ]
+
+
+def sharing(parts: int) -> QueueResponse:
+    """Return a queue with a slot that so many ingestions share: the first has two IDs, each other one."""
+    first, *others = (
+        {"ingestion_id": str(UUID(int=number)), "batch_ids": [str(UUID(int=number + 100))], "ids": [number]}
+        for number in range(1, parts + 1)
+    )
+    running = {**first, "ids": [1, 1], "started_at": NOW, "also": others}
+    return queue("").model_copy(update={"running": RunningResponse.model_validate(running)})
+
+
+def test_all_that_shares_the_running_slot_is_named() -> None:
+    one, two, three = (UUID(int=number) for number in (1, 2, 3))
+
+    assert f"running 1 1 of {one}, 2 of {two}, 3 of {three};" in queue_line(sharing(3))
+    assert f"running 1 1 of {one};" in queue_line(sharing(1))
+    assert f", 20 of {UUID(int=20)};" in queue_line(sharing(20))
+    assert f", 20 of {UUID(int=20)} and 980 more;" in queue_line(sharing(1000))
+
+
+@pytest.mark.usefixtures("width")
+def test_the_picture_of_a_queue_shows_all_that_runs() -> None:
+    screen = Screen()
+
+    with queue_picture(Terminal(screen, screen), lambda: NOW) as change:
+        change(sharing(3))
+
+    shown = STYLING.sub("", screen.getvalue())
+    assert all(str(UUID(int=number)) in shown.replace("\n", "") for number in (1, 2, 3))

@@ -49,6 +49,16 @@ def test_rules_are_well_formed_and_fire_when_they_should() -> None:
     assert "SUCCESS" in promtool("test", "rules", str(MONITORING / "alerts_test.yaml"))
 
 
+def test_configurations_of_the_readme_are_what_prometheus_takes(tmp_path: Path) -> None:
+    configurations = re.findall(r"```yaml\n(.*?)```", (MONITORING / "README.md").read_text(), re.DOTALL)
+    assert len(configurations) == 2
+
+    for number, configuration in enumerate(configurations):
+        (tmp_path / f"{number}.yaml").write_text(configuration)
+
+        assert "SUCCESS" in promtool("check", "config", "--syntax-only", str(tmp_path / f"{number}.yaml"))
+
+
 def test_every_rule_is_tested_to_fire() -> None:
     tests = yaml.safe_load((MONITORING / "alerts_test.yaml").read_text())["tests"]
     fired = {each["alertname"] for test in tests for each in test["alert_rule_test"] if each.get("exp_alerts")}

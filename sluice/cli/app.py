@@ -8,6 +8,7 @@ from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
 from sluice.cli.commands.control import cancel, pause, priority, resume, retry
+from sluice.cli.commands.key import key
 from sluice.cli.commands.look import list_ingestions, queue, results, status
 from sluice.cli.commands.serve import serve
 from sluice.cli.commands.submit import forecast, submit
@@ -37,7 +38,8 @@ class Commands(TyperGroup):
         try:
             code = super().main(*arguments, **{**options, "prog_name": PROGRAM, "standalone_mode": False})
         except TyperException as error:
-            Terminal().say(f"{error.format_message()} (--help shows what there is)")
+            complaint = " ".join(error.format_message().split())
+            Terminal().say(f"{complaint} (--help shows what there is)")
             code = ExitCode.USAGE
         except typer.Abort:
             code = ExitCode.INTERRUPTED
@@ -46,13 +48,17 @@ class Commands(TyperGroup):
 
 app = typer.Typer(
     cls=Commands,
-    help="Submit IDs to Sluice, follow them, and collect what came of them.",
+    help=(
+        "Submit IDs to Sluice, follow them, and collect what came of them.\n\n"
+        "A server that wants a key gets that in SLUICE_KEY, a variable of the environment. There is no option for it: "
+        "every user of the machine could read that in the list of processes."
+    ),
     epilog="Exit codes: 0 done, 1 some IDs were not completed, 2 wrong usage or refused, 3 no answer, 130 Ctrl-C.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (serve, submit, forecast, status, watch, results, cancel, priority, retry, queue, pause, resume):
+for command in (serve, key, submit, forecast, status, watch, results, cancel, priority, retry, queue, pause, resume):
     app.command()(command)
 app.command("list")(list_ingestions)
 

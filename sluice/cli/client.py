@@ -16,7 +16,8 @@ from urllib.parse import quote
 import httpx
 from pydantic import BaseModel, ValidationError
 
-from sluice.cli.errors import TruncatedError, UnreachableError, UsageError
+from sluice.cli.errors import DeniedError, TruncatedError, UnreachableError, UsageError
+from sluice.cli.secret import VARIABLE, is_loopback
 from sluice.schemas import (
     IngestionResponse,
     IngestResponse,
@@ -37,6 +38,7 @@ LEAST_SKEW = timedelta(seconds=2)  # `Date` has whole seconds, and an answer tak
 PAGE = 1000  # batches, or ingestions, that the API shows at once
 KEY = re.compile(r"[!-~]{1,255}")
 BUSY = {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}
+DENIED = {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -58,24 +60,37 @@ class Answer(Generic[Model]):
 
 
 class Client:
-    """Asks one server. Every method raises `UsageError` for a 4xx, `UnreachableError` if there is no good answer."""
+    """Asks one server, with a key if there is a `secret`.
+
+    Every method raises `DeniedError` where it takes a key, or another one, `UsageError`
+    for another 4xx, `UnreachableError` if there is no good answer.
+    """
 
     def __init__(
         self,
         url: str,
         transport: httpx.BaseTransport | None = None,
         sleep: Callable[[float], object] = time.sleep,
+        *,
+        secret: str = "",
     ) -> None:
-        try:
-            self.http = httpx.Client(base_url=url, timeout=TIMEOUT, transport=transport)
-        except httpx.InvalidURL as error:
-            raise UsageError(f"{_without_password(url)!r} is no URL: {error}") from error
-        if self.http.base_url.scheme not in ("http", "https") or not self.http.base_url.host:
-            raise UsageError(f"{_without_password(url)!r} is no URL of a server: it begins with http:// or https://")
+        self.url = _server(url)
+        if secret and self.url.userinfo:
+            raise UsageError(f"the URL has a user, and {VARIABLE} is set: a request has room for one of them")
+        self.http = httpx.Client(
+            base_url=self.url,
+            headers={"Authorization": f"Bearer {secret}"} if secret else {},
+            timeout=TIMEOUT,
+            transport=transport,
+            # A proxy's loopback is another machine's, and the key is not for that.
+            mounts={f"all://{self.url.netloc.decode()}": None} if is_loopback(self.url) else None,
+            follow_redirects=False,  # the key is for this server alone
+        )
         # Whatever is shown may end up in a log: no password goes with it.
-        self.name = str(self.http.base_url.copy_with(userinfo=b"")).rstrip("/")
+        self.name = str(self.url.copy_with(userinfo=b"")).rstrip("/")
         self.skew = timedelta(0)
         self._sleep = sleep
+        self._secret = secret
 
     def now(self) -> datetime:
         """Return the time by the server's clock, as far as that is known."""
@@ -180,9 +195,10 @@ class Client:
                     return response
                 response.read()
                 self._raise_if_usage(response, again if not is_last else frozenset())
-                failure = f"{self.name} answered {_detail(response)}"
+                failure = f"{self.name} answered {self._detail(response)}"
                 pause = max(pause, _retry_after(response))
-                is_last = is_last or not is_repeatable
+                was_turned_away = response.status_code == HTTPStatus.TOO_MANY_REQUESTS
+                is_last = is_last or not (is_repeatable or was_turned_away)
             except httpx.UnsupportedProtocol as error:
                 raise UsageError(str(error)) from error
             except httpx.TransportError as error:
@@ -195,10 +211,26 @@ class Client:
         raise UnreachableError(failure)
 
     def _raise_if_usage(self, response: httpx.Response, again: set[int] | frozenset[int]) -> None:
-        if response.is_redirect:
-            raise UsageError(f"{self.name} sends on to {response.headers['Location']}; give that as the URL")
+        if response.has_redirect_location:
+            place = self._without_key(response.headers["Location"])
+            raise UsageError(f"{self.name} sends on to {place}; give that as the URL")
+        if self._secret and response.status_code in DENIED:
+            raise DeniedError(f"the key in {VARIABLE} is refused: {self._detail(response)}")
+        if response.status_code == HTTPStatus.UNAUTHORIZED and not self.url.userinfo:
+            raise DeniedError(f"{self.name} wants a key: set {VARIABLE}")
         if response.is_client_error and response.status_code not in {*again, *BUSY}:
-            raise UsageError(_detail(response))
+            raise UsageError(self._detail(response))
+
+    def _detail(self, response: httpx.Response) -> str:
+        """Return what a problem says, or the status where the answer is none."""
+        try:
+            return self._without_key(str(response.json()["detail"]))
+        except (ValueError, KeyError, TypeError):
+            return self._without_key(f"{response.status_code} {response.reason_phrase}")
+
+    def _without_key(self, text: str) -> str:
+        """Return what may be shown of a text of the server's: some send back what they were sent."""
+        return text.replace(self._secret, VARIABLE) if self._secret else text
 
     def _note_skew(self, response: httpx.Response) -> None:
         try:
@@ -222,6 +254,16 @@ def _lane(lane: str | None) -> dict[str, Any]:
     return {} if lane is None else {"lane": lane}
 
 
+def _server(text: str) -> httpx.URL:
+    try:
+        url = httpx.URL(text)
+    except httpx.InvalidURL as error:
+        raise UsageError(f"{_without_password(text)!r} is no URL: {error}") from error
+    if url.scheme not in ("http", "https") or not url.host:
+        raise UsageError(f"{_without_password(text)!r} is no URL of a server: it begins with http:// or https://")
+    return url
+
+
 def _without_password(url: str) -> str:
     """Return what may be shown of a text that should be a URL: whatever stands before an @ may be a password."""
     return url.rpartition("@")[2]
@@ -229,14 +271,6 @@ def _without_password(url: str) -> str:
 
 def _segment(text: str) -> str:
     return quote(text, safe="")
-
-
-def _detail(response: httpx.Response) -> str:
-    """Return what a problem says, or the status where the answer is none."""
-    try:
-        return str(response.json()["detail"])
-    except (ValueError, KeyError, TypeError):
-        return f"{response.status_code} {response.reason_phrase}"
 
 
 def _reason(error: httpx.TransportError) -> str:

@@ -2,6 +2,7 @@
 
 CommandError
 ├── UsageError        2: what was asked for makes no sense, here or to the server
+├── DeniedError       2: it takes a key, or another key
 └── UnreachableError  3: no server that answers
     └── TruncatedError   it stopped in the middle of an answer
 """
@@ -28,6 +29,12 @@ class CommandError(Exception):
 
 class UsageError(CommandError):
     """The arguments are wrong, or the server refused the request as wrong."""
+
+    exit_code = ExitCode.USAGE
+
+
+class DeniedError(CommandError):
+    """The server lets nobody do this without a key, or not with this one: another request would fare no better."""
 
     exit_code = ExitCode.USAGE
 

@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 from sluice.cli.client import Client
 from sluice.cli.errors import TruncatedError, UsageError
-from sluice.cli.terminal import CONTROL, Terminal
+from sluice.cli.terminal import Terminal
 from sluice.models import IngestionStatus
 from sluice.schemas import StatusResponse
 
@@ -109,7 +109,7 @@ def destination(terminal: Terminal, path: Path | None) -> Iterator[Write]:
     A pipe or a device is written to as it is.
     """
     if path is None:
-        yield _to_output(terminal)
+        yield terminal.write
         return
     if path.exists() and not path.is_file():
         try:
@@ -137,16 +137,5 @@ def _to_file(file: BinaryIO) -> Write:
     def write(data: bytes) -> None:
         file.write(data)
         file.flush()
-
-    return write
-
-
-def _to_output(terminal: Terminal) -> Write:
-    output = terminal.output
-
-    def write(data: bytes) -> None:
-        text = data.decode()
-        output.write(text.translate(CONTROL) if terminal.is_interactive else text)
-        output.flush()
 
     return write

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from sluice.cli.terminal import Terminal, plain
 from sluice.cli.times import NOTHING, clock, duration, moment, stamp
-from sluice.schemas import BatchResponse, IngestionResponse, Progress, QueueResponse
+from sluice.schemas import BatchResponse, IngestionResponse, Progress, QueueResponse, RunningResponse, SharedSlot
 
 STYLES = {
     "yet_to_start": "dim",
@@ -26,6 +26,7 @@ NUMBERS = ("batches", "ahead")
 LONG = ("ids", "errors")  # columns that are broken over lines
 LEAST_LONG = 20
 WIDEST = 10_000
+MOST_PARTS = 20  # of a shared slot that are named
 Fact = tuple[str, str]
 
 
@@ -151,7 +152,7 @@ def about_queue(terminal: Terminal, queue: QueueResponse, now: datetime) -> list
         ("lane", queue.lane),
         ("paused", _paused(terminal, queue, now)),
         ("held", f"until {when(terminal, queue.hold.until, now)}: {queue.hold.reason}" if queue.hold else ""),
-        ("running", f"{_some(running.ids)} of {running.ingestion_id}" if running else "nothing"),
+        ("running", _running(running)),
         ("since", when(terminal, running.started_at, now) if running else ""),
         ("next start", "not while paused" if queue.paused else next_start),
         ("waiting", ", ".join(f"{count:,} {priority}" for priority, count in queue.waiting.items()) + " batches"),
@@ -161,11 +162,10 @@ def about_queue(terminal: Terminal, queue: QueueResponse, now: datetime) -> list
 
 def queue_line(queue: QueueResponse) -> str:
     """Return how a queue is, in one line, with times for machines."""
-    running = f"{_some(queue.running.ids)} of {queue.running.ingestion_id}" if queue.running else "nothing"
     waiting = ", ".join(f"{count} {priority}" for priority, count in queue.waiting.items())
     paused = f"; paused: {queue.paused.reason or 'no reason given'}" if queue.paused else ""
     held = f"; held until {stamp(queue.hold.until)}: {queue.hold.reason}" if queue.hold else ""
-    return f"running {running}; waiting {waiting}{paused}{held}"
+    return f"running {_running(queue.running)}; waiting {waiting}{paused}{held}"
 
 
 def ingestion_row(terminal: Terminal, ingestion: IngestionResponse, now: datetime) -> list[str]:
@@ -201,6 +201,16 @@ def _paused(terminal: Terminal, queue: QueueResponse, now: datetime) -> str:
         return ""
     since = f"since {when(terminal, queue.paused.since, now)}"
     return f"{since}: {queue.paused.reason}" if queue.paused.reason else since
+
+
+def _running(running: RunningResponse | None) -> str:
+    """Return what has the slot: the IDs of each ingestion that shares it, as far as one can take that in."""
+    if running is None:
+        return "nothing"
+    parts: list[SharedSlot] = [running, *running.also]
+    shown = ", ".join(f"{_some(part.ids)} of {part.ingestion_id}" for part in parts[:MOST_PARTS])
+    left = len(parts) - MOST_PARTS
+    return f"{shown} and {left:,} more" if left > 0 else shown
 
 
 def _some(ids: Sequence[int], most: int = 6) -> str:

@@ -7,7 +7,13 @@ from typing import Any, TextIO
 
 from rich.console import Console
 
-CONTROL = {code: f"\\u{code:04x}" for code in (0x7F, *range(0x80, 0xA0))}
+ORDERS = (
+    *(code for code in range(0x20) if chr(code) not in "\t\n"),
+    *range(0x7F, 0xA0),
+    # These change in which order the text around them is shown.
+    *(0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A)),
+)
+ESCAPES = {code: f"\\u{code:04x}" for code in ORDERS}
 
 
 def plain(text: str) -> str:
@@ -40,9 +46,18 @@ class Terminal:
         stream.write(f"{text}\n")
         stream.flush()
 
+    def write(self, data: bytes) -> None:
+        """Write text from elsewhere, byte for byte; on a terminal, control characters are written as JSON escapes."""
+        if self.is_interactive:
+            self.output.write(data.decode(errors="backslashreplace").translate(ESCAPES))
+        else:
+            self.output.flush()
+            self.output.buffer.write(data)
+        self.output.flush()
+
     def json(self, text: str) -> None:
-        """Print a JSON document as it came; on a terminal, control characters are written as JSON escapes."""
-        self.line(text.translate(CONTROL) if self.is_interactive else text)
+        """Print a JSON document as it came, or as safe as `write` makes it."""
+        self.write(f"{text}\n".encode())
 
     def json_line(self, document: dict[str, Any]) -> None:
         """Print one line of JSON."""

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
+from sluice.keys import Role, make_key
 from tests.e2e.servers import ROOT, serving
 
 COLLECTION = ROOT / "docs" / "sluice.postman_collection.json"
@@ -21,10 +22,12 @@ def folders() -> dict[str, list[dict[str, Any]]]:
     return {folder["name"]: folder["item"] for folder in json.loads(COLLECTION.read_text())["item"]}
 
 
-def newman(url: str, report: Path) -> tuple[int, list[dict[str, Any]]]:
+def newman(url: str, report: Path, key: str = "") -> tuple[int, list[dict[str, Any]]]:
     """Run all of the collection that ends; return the exit code and what came of each request."""
+    variables = {"base_url": url} | ({"key": key} if key else {})
     run = subprocess.run(
-        [str(NEWMAN), "run", str(COLLECTION), "--env-var", f"base_url={url}", "--reporters", "json"]
+        [str(NEWMAN), "run", str(COLLECTION), "--reporters", "json"]
+        + [argument for name, value in variables.items() for argument in ("--env-var", f"{name}={value}")]
         + ["--reporter-json-export", str(report), "--timeout-request", "20000"]
         + [argument for name in folders() if name != ENDLESS for argument in ("--folder", name)],
         capture_output=True,
@@ -36,6 +39,10 @@ def newman(url: str, report: Path) -> tuple[int, list[dict[str, Any]]]:
     return run.returncode, executions
 
 
+def authorizations(execution: dict[str, Any]) -> list[str]:
+    return [each["value"] for each in execution["request"]["header"] if each["key"] == "Authorization"]
+
+
 def failures(executions: list[dict[str, Any]]) -> list[str]:
     return [
         f"{each['item']['name']}: {assertion['assertion']}: {assertion['error']['message']}"
@@ -45,10 +52,13 @@ def failures(executions: list[dict[str, Any]]) -> list[str]:
     ]
 
 
-def test_collection_passes_against_a_server_however_often(tmp_path: Path) -> None:
-    with serving(BATCH_INTERVAL="0.2", UPSTREAM_DELAY="0.01", MAX_BODY_BYTES="65536") as server:
+@pytest.mark.parametrize("wants_a_key", [False, True])
+def test_collection_passes_against_a_server_however_often(tmp_path: Path, wants_a_key: bool) -> None:
+    key, entry = make_key("postman", Role.ADMIN) if wants_a_key else ("", "")
+    environment = {"BATCH_INTERVAL": "0.2", "UPSTREAM_DELAY": "0.01", "MAX_BODY_BYTES": "65536"}
+    with serving(**environment | ({"API_KEYS": entry} if wants_a_key else {})) as server:
         for _ in range(2):
-            code, executions = newman(f"http://127.0.0.1:{server.port}", tmp_path / "report.json")
+            code, executions = newman(f"http://127.0.0.1:{server.port}", tmp_path / "report.json", key)
 
             assert failures(executions) == []
             assert code == 0
@@ -58,6 +68,10 @@ def test_collection_passes_against_a_server_however_often(tmp_path: Path) -> Non
             assert all(each["assertions"] for each in executions)
             codes = {each["item"]["name"]: each["response"]["code"] for each in executions}
             assert codes["A body that is too large"] == 413
+            assert codes["A key that is not valid"] == (401 if wants_a_key else 200)
+            sent = {each["item"]["name"]: authorizations(each) for each in executions}
+            assert sent["Submit IDs"] == ([f"Bearer {key}"] if wants_a_key else [])
+            assert sent["Who am I?"] == []
 
 
 def test_collection_has_every_route_of_the_api(client: TestClient) -> None:

@@ -8,7 +8,7 @@ from sluice.cli.client import Answer, Client
 from sluice.cli.commands.options import DEFAULT_URL, AsJson, IngestionId, Lane, Url, connect
 from sluice.cli.errors import ExitCode, UsageError
 from sluice.cli.screen import about, about_queue, counts, facts
-from sluice.cli.terminal import Terminal
+from sluice.cli.terminal import Terminal, plain
 from sluice.schemas import IngestionResponse, PriorityName, QueueResponse
 
 
@@ -36,7 +36,7 @@ def cancel(
             terminal.say(f"{ingestion_id}: {error}")
             is_refused = True
         else:
-            terminal.line(f"{ingestion.ingestion_id} {counts(ingestion.progress)}")
+            terminal.line(f"{plain(ingestion.ingestion_id)} {counts(ingestion.progress)}")
     if is_refused:
         raise typer.Exit(ExitCode.USAGE)
 

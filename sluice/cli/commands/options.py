@@ -1,10 +1,12 @@
 """The arguments and options that several commands have."""
 
+import os
 from typing import Annotated
 
 import typer
 
 from sluice.cli.client import Client
+from sluice.cli.secret import VARIABLE, is_readable_on_the_way, read_secret
 from sluice.cli.terminal import Terminal
 
 DEFAULT_URL = "http://127.0.0.1:8000"
@@ -25,5 +27,9 @@ Sources = Annotated[
 
 
 def connect(url: str) -> tuple[Client, Terminal]:
-    """Return the server, not asked yet, and the terminal."""
-    return Client(url), Terminal()
+    """Return the server, not asked yet, and the terminal; say so if others could read the key on its way."""
+    secret = read_secret(os.environ)
+    client, terminal = Client(url, secret=secret), Terminal()
+    if secret and is_readable_on_the_way(client.url):
+        terminal.say(f"{VARIABLE} travels to {client.name} unencrypted; with https:// nobody on the way could read it")
+    return client, terminal

@@ -13,4 +13,12 @@ def serve(
     # Not for a command that only asks a server: importing this takes longer than the answer.
     import uvicorn  # noqa: PLC0415
 
-    uvicorn.run("sluice.app:create_app", factory=True, host=host, port=port, workers=1, timeout_graceful_shutdown=10)
+    uvicorn.run(
+        "sluice.app:create_app",
+        factory=True,
+        host=host,
+        port=port,
+        workers=1,
+        timeout_graceful_shutdown=10,
+        server_header=False,
+    )

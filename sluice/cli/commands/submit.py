@@ -16,7 +16,7 @@ from sluice.cli.follow import follow_ingestion
 from sluice.cli.ids import is_count, read_ids
 from sluice.cli.live import progress_bar
 from sluice.cli.screen import PAUSED, facts, summary, table, when
-from sluice.cli.terminal import Terminal
+from sluice.cli.terminal import Terminal, plain
 from sluice.schemas import PriorityName, StatusResponse
 
 MOST_FAILURES = 5
@@ -51,7 +51,7 @@ def submit(  # noqa: PLR0913, PLR0917 - they are options
         raise UnreachableError(f"{error}; {hint}") from error
     ingestion_id = answer.content.ingestion_id
     if not as_json:
-        terminal.line(ingestion_id)
+        terminal.line(plain(ingestion_id))
     elif not wait:
         terminal.json(answer.text)
     if wait:
