@@ -3,6 +3,21 @@ import { heard } from './time.js';
 const ATTEMPTS = 3;
 const BACKOFF = 800; // ms, doubling
 const LONGEST_WAIT = 20_000; // ms
+const SESSION = '/session';
+
+let session = new AbortController(); // of the requests that are made in it
+let refuse = () => {};
+
+/** Has `then` called when the server says that nobody, or nobody any more, is signed in. */
+export function whenRefused(then) {
+  refuse = then;
+}
+
+/** Ends every request: what they were made for is over, and their answers are nobody's. */
+export function abandon() {
+  session.abort();
+  session = new AbortController();
+}
 
 /** Why a request failed. `isLost`: there was no answer, so nobody knows whether it was carried out. */
 export class ApiError extends Error {
@@ -14,9 +29,10 @@ export class ApiError extends Error {
 }
 
 async function request(path, { method = 'GET', body, headers = {}, signal } = {}) {
-  const timeout = AbortSignal.timeout(LONGEST_WAIT);
+  const ended = session.signal;
+  const signals = [AbortSignal.timeout(LONGEST_WAIT), ended];
   const options = { method, headers: { ...headers }, cache: 'no-store' };
-  options.signal = signal ? AbortSignal.any([signal, timeout]) : timeout;
+  options.signal = AbortSignal.any(signal ? [signal, ...signals] : signals);
   if (body !== undefined) {
     options.headers['Content-Type'] = 'application/json';
     options.body = typeof body === 'string' ? body : JSON.stringify(body);
@@ -26,12 +42,17 @@ async function request(path, { method = 'GET', body, headers = {}, signal } = {}
     response = await fetch(path, options);
   } catch (error) {
     if (signal?.aborted) throw error;
-    throw new ApiError('The server cannot be reached.');
+    throw ended.aborted ? overWith() : new ApiError('The server cannot be reached.');
   }
   heard(response.headers.get('Date'));
-  if (!response.ok) throw await problemOf(response);
-  return response;
+  if (response.ok) return response;
+  const problem = await problemOf(response);
+  if (ended.aborted) throw overWith();
+  if (response.status === 401 && path !== SESSION) refuse();
+  throw problem;
 }
+
+const overWith = () => new ApiError('Nobody is signed in any more.', 401);
 
 async function problemOf(response) {
   const problem = await response.json().catch(() => ({}));
@@ -39,12 +60,13 @@ async function problemOf(response) {
 }
 
 async function json(path, options) {
+  const ended = session.signal;
   const response = await request(path, options);
   try {
     return await response.json();
   } catch (error) {
     if (options?.signal?.aborted) throw error;
-    throw new ApiError('The answer of the server was cut off.');
+    throw ended.aborted ? overWith() : new ApiError('The answer of the server was cut off.');
   }
 }
 
@@ -56,6 +78,9 @@ function query(values) {
 
 const pathOf = (id) => encodeURIComponent(id);
 
+export const whoIs = () => json(SESSION);
+export const signIn = (key) => json(SESSION, { method: 'POST', body: { key } });
+export const signOut = () => request(SESSION, { method: 'DELETE' });
 export const slots = (lane) => json(`/slots${query({ lane, past: 60, coming: 60 })}`);
 export const queue = (lane) => json(`/queue${query({ lane })}`);
 export const ingestions = (filters) => json(`/ingestions${query(filters)}`);

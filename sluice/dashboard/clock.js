@@ -2,10 +2,13 @@ import { html, useEffect, useRef } from './preact.js';
 import { askToPause, askToResume } from './actions.js';
 import { isStill, keepDrawing } from './motion.js';
 import { Moment, Priority, Relative, Time, count, hashOf, number, short } from './parts.js';
+import { useCan } from './session.js';
 import { useStore } from './store.js';
+import { asOne, slotsOf } from './timeline_layout.js';
 import { duration, now, useNow } from './time.js';
 
 const CIRCUMFERENCE = 2 * Math.PI * 44;
+const MOST_JOBS = 8; // named of those that share a slot
 const GRACE = 1500; // ms that a start may be late before it is called so: the news of it has to travel
 
 /** Returns what the lane does now: a word for it, and the moment (ms) that it counts down to, if any. */
@@ -30,6 +33,7 @@ export function SlotClock() {
   const slots = useStore((state) => state.slots);
   const lane = useStore((state) => state.lane);
   const isReached = useStore((state) => state.connection !== 'down');
+  const can = useCan();
   const time = useNow();
   if (!queue || !slots) return html`<section class="clock" aria-busy="true"><h2>Slot clock</h2></section>`;
   const state = stateOf(queue, time, isReached);
@@ -39,18 +43,18 @@ export function SlotClock() {
       <${Dial} state=${state} interval=${slots.interval * 1000} />
       <div class="clock-text">
         <h2 id="clock-title"><span class="hidden">Slot clock: </span>${state.title}</h2>
-        <${Detail} state=${state} queue=${queue} next=${slots.coming[0]} />
+        <${Detail} state=${state} queue=${queue} next=${slotsOf(slots.coming, 'expected_start', slots.batch_size)[0]} />
         ${isReached && html`<${Running} running=${queue.running} />`}
-        ${queue.paused
+        ${can.steer && (queue.paused
           ? html`<button id="resume" class="primary" onClick=${() => askToResume(lane, waiting)}>Resume…</button>`
-          : html`<button id="pause" onClick=${() => askToPause(lane, queue.running)}>Pause…</button>`}
+          : html`<button id="pause" onClick=${() => askToPause(lane, queue.running)}>Pause…</button>`)}
       </div>
     </section>
   `;
 }
 
 function Detail({ state, queue, next }) {
-  const job = next && html`<${Priority} of=${next.priority} isShort /> <a href=${hashOf(next.ingestion_id)}><code>${short(next.ingestion_id)}</code></a>`;
+  const job = next && html`<${Priority} of=${next.priority} isShort /> <a href=${hashOf(next.ingestion_id)}><code>${short(next.ingestion_id)}</code></a>${next.jobs.length > 1 && ` and ${number(next.jobs.length - 1)} more`}`;
   switch (state.name) {
     case 'unknown':
       return html`<p>The server cannot be reached. The rest of the page is what was known last.</p>`;
@@ -73,11 +77,13 @@ function Detail({ state, queue, next }) {
 
 function Running({ running }) {
   if (!running) return html`<p class="running quiet">No batch is running</p>`;
+  const { jobs, ids } = asOne([running, ...(running.also ?? [])]);
   return html`
     <p class="running">
       <span class="pulse" aria-hidden="true" />
-      Running <a href=${hashOf(running.ingestion_id)}><code>${short(running.ingestion_id)}</code></a>
-      <span class="quiet"> ${count(running.ids.length, 'ID')}, started <${Relative} at=${running.started_at} /></span>
+      Running ${jobs.slice(0, MOST_JOBS).map((id) => html`<a key=${id} href=${hashOf(id)}><code>${short(id)}</code></a>`)}
+      ${jobs.length > MOST_JOBS && html`<span>and ${number(jobs.length - MOST_JOBS)} more</span>`}
+      <span class="quiet"> ${count(ids.length, 'ID')}, started <${Relative} at=${running.started_at} /></span>
     </p>
   `;
 }

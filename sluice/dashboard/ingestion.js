@@ -8,12 +8,14 @@ import { Completion } from './ingestions.js';
 import { switchLane } from './live.js';
 import { Moment, Priority, Problem, Progress, Status, number, short } from './parts.js';
 import { Results } from './results.js';
+import { useCan } from './session.js';
 import { useStore } from './store.js';
 
 /** All about one ingestion. */
 export function Ingestion({ id }) {
   const [offset, setOffset] = useState(0);
   const { ingestion, problem } = useIngestion(id, offset);
+  const can = useCan();
   const heading = useRef(null);
   const isKnown = Boolean(ingestion);
 
@@ -28,7 +30,7 @@ export function Ingestion({ id }) {
       <p class="back"><a href="#/">← All ingestions</a></p>
       <header>
         <h2 id="ingestion-title" ref=${heading} tabIndex="-1"><span class="hidden">Ingestion </span><code>${id}</code></h2>
-        ${ingestion && html`<${Actions} of=${ingestion} />`}
+        ${ingestion && can.steer && html`<${Actions} of=${ingestion} />`}
       </header>
       ${problem && html`<${Problem}>${problem}<//>`}
       ${ingestion && html`
@@ -99,6 +101,7 @@ function Summary({ of }) {
         <div><dt>Batches ahead</dt><dd>${of.position === null ? '–' : number(of.position)}</dd></div>
         <div><dt>Next start</dt><dd>${of.expected_start ? html`<${Moment} at=${of.expected_start} />` : '–'}</dd></div>
         <div><dt>Submitted</dt><dd><${Moment} at=${of.created_time} /></dd></div>
+        ${of.owner && html`<div><dt>Submitted with the key</dt><dd id="owner">${of.owner}</dd></div>`}
         <div><dt>IDs</dt><dd>${number(progress.total_ids)}</dd></div>
         <div><dt>Lane</dt><dd>${of.lane}</dd></div>
       </dl>

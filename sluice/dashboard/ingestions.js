@@ -2,6 +2,7 @@ import { html } from './preact.js';
 import { showList } from './data.js';
 import { refresh } from './live.js';
 import { Moment, PRIORITIES, Priority, Problem, Progress, Status, Time, hashOf, number, short } from './parts.js';
+import { useCan } from './session.js';
 import { update, useStore } from './store.js';
 
 const STATUSES = { '': 'All', triggered: 'In progress', yet_to_start: 'Waiting', completed: 'Completed' };
@@ -104,11 +105,16 @@ function Pages({ view, next }) {
 
 function Welcome() {
   const lane = useStore((state) => state.lane);
+  const needsKey = useStore((state) => state.session.name !== null);
+  const can = useCan();
+  const title = `Nothing has been submitted${can.watch ? '' : ' with this key'}${lane === 'default' ? '' : ` to ${lane}`} yet`;
+  if (!can.submit) return html`<p class="nothing">${title}. What is submitted shows up here at once.</p>`;
   const body = { ids: [1, 2, 3, 4, 5], priority: 'HIGH', ...(lane === 'default' ? {} : { lane }) };
-  const command = `curl ${location.origin}/ingest -H 'Content-Type: application/json' -d '${JSON.stringify(body)}'`;
+  const key = needsKey ? '-H "Authorization: Bearer $SLUICE_KEY" ' : '';
+  const command = `curl ${location.origin}/ingest ${key}-H 'Content-Type: application/json' -d '${JSON.stringify(body)}'`;
   return html`
     <div class="welcome">
-      <h3>Nothing has been submitted${lane === 'default' ? '' : ` to ${lane}`} yet</h3>
+      <h3>${title}</h3>
       <p>Enter IDs in the form, drop a CSV file on it, or submit from a shell:</p>
       <pre tabIndex="0" aria-label="Command"><code>${command}</code></pre>
       <p class="quiet">Each batch takes a slot. What is submitted shows up here at once, with the time at which it will be done. <a href="/docs">The whole API</a></p>

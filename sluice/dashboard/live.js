@@ -1,5 +1,6 @@
 import * as api from './api.js';
 import { applyEvent, load } from './data.js';
+import { can, check } from './session.js';
 import { get, update } from './store.js';
 import { heard } from './time.js';
 
@@ -40,22 +41,38 @@ async function loadNow() {
   if (!isReached) {
     update({ connection: 'down' });
     if (isOpen) reconnect();
+  } else if (!can().watch) {
+    update({ connection: 'asked' });
   } else if (isOpen || get().connection === 'down') {
     update({ connection: isOpen ? 'live' : 'polling' });
   }
   if (isDirty) refresh();
 }
 
-/** Starts to listen to the lane that is shown, and to look by itself while the stream is cut. */
+/** Starts to listen to the lane that is shown, and to look by itself while there is no stream; returns what ends it. */
 export function start() {
+  const end = new AbortController();
+  const wake = () => {
+    if (document.hidden) return;
+    check(); // another tab may have signed out, or in with another key
+    refresh();
+  };
   connect();
   refresh();
-  setInterval(() => {
+  const timer = setInterval(() => {
     const age = performance.now() - lastLoad;
     if (age > (get().connection === 'live' ? CHECK : POLL - 100)) refresh();
   }, 500);
-  document.addEventListener('visibilitychange', () => !document.hidden && refresh());
-  addEventListener('online', connect);
+  document.addEventListener('visibilitychange', wake, { signal: end.signal });
+  addEventListener('online', connect, { signal: end.signal });
+  return () => {
+    end.abort();
+    clearInterval(timer);
+    clearTimeout(loadTimer);
+    clearTimeout(reconnectTimer);
+    source?.close();
+    [source, failures, loadTimer, isDirty, lastLoad, pending] = [null, 0, 0, false, 0, []];
+  };
 }
 
 /** Shows another lane. */
@@ -73,6 +90,7 @@ export function switchLane(lane) {
 function connect() {
   clearTimeout(reconnectTimer);
   source?.close();
+  if (!can().watch) return;
   source = new EventSource(api.eventsPath(get().lane));
   source.onopen = () => {
     failures = 0;
@@ -83,7 +101,9 @@ function connect() {
     if (get().connection !== 'down') update({ connection: 'polling' });
     refresh();
     // Otherwise the browser tries again by itself, and says what it heard last.
-    if (source.readyState === EventSource.CLOSED) reconnect();
+    if (source.readyState !== EventSource.CLOSED) return;
+    reconnect();
+    check(); // an event stream does not say with which status it was refused
   };
   for (const kind of [...KINDS, ...LANE_KINDS]) source.addEventListener(kind, hear);
 }

@@ -13,6 +13,12 @@ export const number = (value) => numberFormat.format(value);
 export const count = (value, one, many = `${one}s`) => `${number(value)} ${value === 1 ? one : many}`;
 export const hashOf = (id) => `#/ingestions/${encodeURIComponent(id)}`;
 
+/** Has a link jump inside the page: the fragment is the route's. */
+export const skipTo = (id) => (event) => {
+  event.preventDefault();
+  document.getElementById(id).focus();
+};
+
 /** A priority: its colour, its letter and its name. */
 export const Priority = ({ of, isShort }) => html`
   <span class="priority" data-priority=${of}>
@@ -49,8 +55,9 @@ function statusOf({ status, progress }, isRunning) {
 
 /** An ingestion's status in a word and a mark. */
 export function Status({ of }) {
-  const running = useStore((state) => state.queue?.running?.ingestion_id);
-  const { mark, text, bad } = statusOf(of, running === of.ingestion_id);
+  const running = useStore((state) => state.queue?.running);
+  const isRunning = running && [running, ...(running.also ?? [])].some((part) => part.ingestion_id === of.ingestion_id);
+  const { mark, text, bad } = statusOf(of, isRunning);
   return html`<span class="status"><span class=${bad ? 'mark bad' : 'mark'} aria-hidden="true">${mark}</span>${text}${bad && html`<span class="bad">${bad}</span>`}</span>`;
 }
 

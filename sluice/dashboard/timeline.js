@@ -1,10 +1,11 @@
 import { html, useEffect, useLayoutEffect, useRef, useState } from './preact.js';
 import { isStill, keepDrawing } from './motion.js';
-import { PRIORITIES, Priority, count, hashOf, short } from './parts.js';
-import { Inspector, describe } from './slot_text.js';
+import { PRIORITIES, Priority, count } from './parts.js';
+import { Inspector } from './slot_text.js';
 import { get, update, useStore } from './store.js';
 import { clockTime, now, useNow } from './time.js';
 import { layOut } from './timeline_layout.js';
+import { Slot } from './timeline_slot.js';
 
 const MARGIN = 150; // px that are drawn beyond both ends
 const SHIFT = { duration: 600, easing: 'cubic-bezier(.3, .9, .3, 1)' };
@@ -39,17 +40,20 @@ export function Timeline({ shown }) {
   });
   const track = useTrack(layout, origin, nowAt, frozen);
   const all = layout ? [...layout.placed, ...layout.parked] : [];
-  const inspected = all.find((slot) => slot.key === pointed);
+  const partAt = (slot) => slot.parts.find((part) => part.key === pointed);
+  const inspected = all.find(partAt);
   const waiting = queue ? Object.values(queue.waiting).reduce((sum, each) => sum + each, 0) : 0;
-  const beyond = layout ? waiting - all.filter((slot) => slot.kind === 'coming' && isSeen(slot, layout.scale, time, width - nowAt)).length : 0;
+  const seen = all.filter((slot) => slot.kind === 'coming' && isSeen(slot, layout.scale, time, width - nowAt));
+  // Batches, as those that wait are: several may share a slot.
+  const beyond = layout ? waiting - seen.reduce((sum, slot) => sum + slot.parts.length, 0) : 0;
 
-  const point = (slot) => {
-    setPointed(slot?.key ?? null);
-    update({ lit: slot?.ingestion_id ?? null });
+  const point = (part) => {
+    setPointed(part?.key ?? null);
+    update({ lit: part?.ingestion_id ?? null });
   };
   const list = (items, ref, name) => html`
     <ol class=${name} ref=${ref} role="list" aria-label=${name === 'track' ? 'Slots, oldest first' : 'Slots to come once resumed'} onKeyDown=${walk}>
-      ${items.map((slot, index) => html`<${Slot} key=${slot.key} slot=${slot} lit=${lit} onPoint=${point} isStop=${slot.key === pointed || (!inspected && index === stopOf(items))} />`)}
+      ${items.map((slot, index) => html`<${Slot} key=${slot.key} slot=${slot} lit=${lit} onPoint=${point} stop=${partAt(slot)?.key ?? (!inspected && index === stopOf(items) ? slot.key : null)} />`)}
     </ol>`;
 
   return html`
@@ -71,30 +75,8 @@ export function Timeline({ shown }) {
         `}
         ${slots && all.length === 0 && html`<p class="nothing">${emptyText(slots)}</p>`}
       </div>
-      <${Inspector} slot=${inspected} isPaused=${Boolean(queue?.paused)} />
+      <${Inspector} slot=${inspected} part=${inspected && partAt(inspected)} isPaused=${Boolean(queue?.paused)} />
     </section>
-  `;
-}
-
-function Slot({ slot, lit, onPoint, isStop }) {
-  const isLit = lit === slot.ingestion_id;
-  const isWide = slot.width > 12;
-  return html`
-    <li
-      class="slot" data-key=${slot.key} data-start=${slot.start ?? ''} data-kind=${slot.kind} data-priority=${slot.priority}
-      data-is-lit=${isLit} data-has-failed=${slot.failed > 0} data-is-narrow=${!isWide}
-      style=${{ left: `${slot.left}px`, width: `${slot.width}px` }}
-    >
-      ${slot.kind !== 'coming' && html`<span class="used" style=${{ width: `${Math.min(slot.used, slot.width)}px` }} />`}
-      <a
-        href=${hashOf(slot.ingestion_id)} tabIndex=${isStop ? 0 : -1} aria-label=${describe(slot)}
-        onMouseEnter=${() => onPoint(slot)} onFocus=${() => onPoint(slot)} onBlur=${() => onPoint(null)}
-      />
-      ${slot.width > 34 && html`<code aria-hidden="true">${short(slot.ingestion_id).slice(0, 4)}</code>`}
-      ${isWide && slot.is_retry && html`<span class="badge retry" aria-hidden="true" />`}
-      ${isWide && slot.failed > 0 && html`<span class="badge failed" aria-hidden="true" />`}
-      ${isWide && slot.retrying > 0 && html`<span class="badge again" aria-hidden="true" />`}
-    </li>
   `;
 }
 
@@ -159,9 +141,9 @@ function useTrack(layout, origin, nowAt, frozen) {
     before.current = starts;
     // A slot that moved in the list lost the focus with it.
     if (focused.current && document.activeElement === document.body) {
-      [...track.current.children].find((each) => each.dataset.key === focused.current)?.firstElementChild.focus?.();
+      [...track.current.children].find((each) => each.dataset.key === focused.current)?.querySelector('a').focus();
     }
-    focused.current = track.current.contains(document.activeElement) ? document.activeElement.parentNode.dataset.key : null;
+    focused.current = track.current.contains(document.activeElement) ? document.activeElement.closest('li').dataset.key : null;
   });
   return track;
 

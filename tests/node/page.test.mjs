@@ -4,8 +4,10 @@ import { createRequire } from 'node:module';
 import { test } from 'node:test';
 
 globalThis.window = { Papa: createRequire(import.meta.url)('papaparse') };
+globalThis.location = { search: '' };
 
 const { readColumn, readTable, readText } = await import('../../sluice/dashboard/ids.js');
+const { sharing } = await import('../../sluice/dashboard/slot_text.js');
 const { layOut } = await import('../../sluice/dashboard/timeline_layout.js');
 const { duration, heard, now, relative } = await import('../../sluice/dashboard/time.js');
 
@@ -83,6 +85,43 @@ test('while paused no slot to come is given a time', () => {
 
 test('without an interval slots are as far apart as the forecast has them', () => {
   const { placed } = place({ interval: 0, coming: [1, 2, 3].map((second) => slot(`b${second}`, { expected_start: at(second) })) });
+  assert.equal(placed[1].left - placed[0].left, 48);
+});
+
+test('what shares a slot is one block with a part for each, and the others are as ever', () => {
+  const times = { started_at: at(-5), finished_at: at(-4) };
+  const { placed } = place({
+    past: [slot('a', times), slot('b', { ...times, ids: [2], ingestion_id: 'j', failed: 1 }), slot('c', { started_at: at(0), finished_at: null })],
+    coming: [slot('d', { expected_start: at(5) }), slot('e', { expected_start: at(5), priority: 'HIGH' }), slot('f', { expected_start: at(10) })],
+  });
+  assert.deepEqual(placed.map(({ kind, parts }) => [kind, parts.length]), [['past', 2], ['running', 1], ['coming', 2], ['coming', 1]]);
+  assert.deepEqual([placed[0].ids, placed[0].jobs, placed[0].failed], [[1, 2], ['i', 'j'], 1]);
+  assert.equal(new Set(placed.flatMap(({ parts }) => parts.map(({ key }) => key))).size, 6);
+  assert.equal(placed[2].left - placed[1].left, 50);
+});
+
+test('a shared slot is said to be one, with its IDs', () => {
+  const { placed } = place({ coming: [1, 2, 3].map((id) => slot(`b${id}`, { ids: [id], ingestion_id: `i${id}`, expected_start: at(5) })) });
+  assert.equal(placed.length, 1);
+  assert.equal(sharing(placed[0]), '3 jobs: 1, 2, 3');
+});
+
+test('while paused nothing is said to share a slot', () => {
+  const { parked } = place({ coming: [slot('a', { expected_start: null }), slot('b', { expected_start: null })] });
+  assert.deepEqual(parked.map(({ parts }) => parts.length), [1, 1]);
+});
+
+test('what is too much for a slot does not share one, though all is expected at once', () => {
+  const ids = [1, 2];
+  const coming = ['a', 'b', 'c'].map((batch) => slot(batch, { ids, expected_start: at(5) }));
+  assert.equal(place({ batch_size: 3, coming }).placed.length, 3);
+  assert.deepEqual(place({ batch_size: 4, coming }).placed.map(({ parts }) => parts.length), [2, 1]);
+});
+
+test('without an interval the slots that are shared are still as far apart as the forecast has them', () => {
+  const coming = [1, 1, 1, 2, 2, 2, 3].map((second, index) => slot(`b${index}`, { expected_start: at(second) }));
+  const { placed } = place({ interval: 0, coming });
+  assert.deepEqual(placed.map(({ parts }) => parts.length), [3, 3, 1]);
   assert.equal(placed[1].left - placed[0].left, 48);
 });
 
