@@ -1,4 +1,4 @@
-# make run · make test · make bench
+# make run · make test · make bench · make audit
 
 PYTHON ?= python3
 PORT := $(or $(PORT),8000)
@@ -9,11 +9,11 @@ POSTGRES := { command -v postgres || ls /usr/lib/postgresql/*/bin/postgres; } >/
 TOOLS := { command -v chromium && command -v npm && command -v promtool; } >/dev/null \
 	|| { apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium npm prometheus; }
 
-.PHONY: run test lint bench
+.PHONY: run test lint bench audit
 .DELETE_ON_ERROR:
 
 run: .venv/run  ## serve on PORT (8000)
-	exec $(BIN)/uvicorn main:app --workers 1 --port $(PORT) --timeout-graceful-shutdown 10
+	exec $(BIN)/uvicorn main:app --workers 1 --port $(PORT) --timeout-graceful-shutdown 10 --no-server-header
 
 test: .venv/dev .venv/node  ## every test
 	-$(POSTGRES)
@@ -29,11 +29,17 @@ bench: .venv/dev  ## the figures, each beside its yardstick
 	command -v wrk >/dev/null || { apt-get update -qq && apt-get install -y -qq wrk; }
 	$(BIN)/python -m benchmarks.pace
 	$(BIN)/python -m benchmarks.accept
+	$(BIN)/python -m benchmarks.large_bodies
 	$(BIN)/python -m benchmarks.backlog
 	$(BIN)/python -m benchmarks.recovery
 	$(BIN)/python -m benchmarks.plateau
 	$(BIN)/python -m benchmarks.listeners
+	$(BIN)/python -m benchmarks.flood
 	$(BIN)/python -m benchmarks.fleet
+	SOAK_SECONDS=600 $(BIN)/python -m benchmarks.soak
+
+audit: .venv/dev  ## known weaknesses of what is pinned; asks the advisory databases
+	$(BIN)/pip-audit --requirement requirements.txt
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Sluice needs Python 3.11 or newer; name one with PYTHON=")'

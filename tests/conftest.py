@@ -78,3 +78,11 @@ def path(tmp_path: Path) -> Path:
 @pytest.fixture
 def clock() -> SteppedClock:
     return SteppedClock()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Tell how much was asked at random."""
+    for report in (*terminalreporter.getreports("passed"), *terminalreporter.getreports("failed")):
+        for name, value in report.user_properties:
+            if name == "fuzzed" and report.when == "call":
+                terminalreporter.write_line(f"fuzzed as {value}")

@@ -1,33 +1,45 @@
 """What OpenAPI says of the HTTP contract."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
 
+from sluice.app import create_app
+from sluice.keys import Role, make_key
+from sluice.settings import Settings
+from tests.lanes import lanes_settings
+
 ERRORS = {
-    "POST /ingest": [400, 405, 409, 413, 415, 422, 503],
-    "GET /status/{ingestion_id}": [404, 405, 422],
-    "GET /results/{ingestion_id}": [404, 405, 422, 503],
-    "GET /ingestions": [405, 422],
-    "DELETE /ingestions/{ingestion_id}": [404, 405, 503],
-    "PATCH /ingestions/{ingestion_id}": [400, 404, 405, 409, 413, 415, 422, 503],
-    "POST /ingestions/{ingestion_id}/retry": [404, 405, 409, 503],
-    "POST /forecast": [400, 405, 413, 415, 422],
-    "GET /slots": [405, 422],
-    "GET /events": [405, 422],
-    "GET /events/{ingestion_id}": [404, 405],
-    "GET /metrics": [405],
-    "GET /queue": [405, 422],
-    "POST /queue/pause": [400, 405, 413, 415, 422, 503],
-    "POST /queue/resume": [405, 422, 503],
+    "POST /ingest": [400, 401, 403, 405, 409, 413, 415, 422, 429, 503],
+    "GET /status/{ingestion_id}": [401, 404, 405, 422],
+    "GET /results/{ingestion_id}": [401, 404, 405, 422, 503],
+    "GET /ingestions": [401, 405, 422],
+    "DELETE /ingestions/{ingestion_id}": [401, 403, 404, 405, 503],
+    "PATCH /ingestions/{ingestion_id}": [400, 401, 403, 404, 405, 409, 413, 415, 422, 503],
+    "POST /ingestions/{ingestion_id}/retry": [401, 403, 404, 405, 409, 503],
+    "POST /forecast": [400, 401, 403, 405, 413, 415, 422],
+    "GET /slots": [401, 403, 405, 422],
+    "GET /events": [401, 403, 405, 422],
+    "GET /events/{ingestion_id}": [401, 404, 405],
+    "GET /metrics": [401, 403, 405],
+    "GET /queue": [401, 403, 405, 422],
+    "POST /queue/pause": [400, 401, 403, 405, 413, 415, 422, 503],
+    "POST /queue/resume": [401, 403, 405, 422, 503],
+    "GET /session": [401, 405],
+    "POST /session": [400, 401, 403, 405, 413, 415, 422],
+    "DELETE /session": [403, 405],
     "GET /healthz": [405],
     "GET /readyz": [405, 503],
 }
 
 
 def operations(client: TestClient) -> dict[str, dict[str, Any]]:
-    document = client.get("/openapi.json").json()
+    return described_by(client.get("/openapi.json").json())
+
+
+def described_by(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {
         f"{method.upper()} {path}": operation
         for path, methods in document["paths"].items()
@@ -72,6 +84,39 @@ def test_openapi_describes_what_the_routes_read_and_answer_themselves(client: Te
     assert {"Location", "Idempotency-Replayed"} <= described["POST /ingest"]["responses"]["200"]["headers"].keys()
     assert "Link" in described["GET /ingestions"]["responses"]["200"]["headers"]
     assert described["GET /results/{ingestion_id}"]["responses"]["200"]["content"]["application/x-ndjson"]["example"]
+
+
+def test_openapi_links_a_submission_to_whatever_takes_its_id(client: TestClient) -> None:
+    paths = client.get("/openapi.json").json()["paths"]
+    links = paths["/ingest"]["post"]["responses"]["200"]["links"].values()
+
+    linked = {link["operationRef"] for link in links}
+
+    assert linked == {
+        f"#/paths/{path.replace('/', '~1')}/{method}"
+        for path, methods in paths.items()
+        for method in methods
+        if "{ingestion_id}" in path
+    }
+    assert all(link["parameters"] == {"ingestion_id": "$response.body#/ingestion_id"} for link in links)
+
+
+def test_openapi_names_the_lanes_wherever_one_can_be_chosen(tmp_path: Path) -> None:
+    described = described_by(create_app(lanes_settings("memory", tmp_path)).openapi())
+
+    for name in ("GET /queue", "GET /slots", "GET /events", "GET /ingestions", "POST /queue/pause"):
+        schemas = [each["schema"] for each in described[name]["parameters"] if each["name"] == "lane"]
+        assert [schema["enum"] for schema in schemas] == [["default", "maps"]]
+    for name in ("POST /ingest", "POST /forecast"):
+        schema = described[name]["requestBody"]["content"]["application/json"]["schema"]
+        assert schema["properties"]["lane"]["enum"] == ["default", "maps"]
+
+
+def test_openapi_asks_for_no_key_only_where_the_service_is_open() -> None:
+    keyed = create_app(Settings(api_keys=make_key("otto", Role.ADMIN)[1]))
+
+    assert {} in described_by(create_app(Settings()).openapi())["GET /queue"]["security"]
+    assert {} not in described_by(keyed.openapi())["GET /queue"]["security"]
 
 
 def test_docs_page_is_served(client: TestClient) -> None:

@@ -1,4 +1,4 @@
-"""Fixtures of the tests with a browser."""
+"""Servers and browsers that several modules of these tests share."""
 
 from collections.abc import Iterator
 
@@ -18,6 +18,13 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def server() -> Iterator[Server]:
+    with serving(**PACE) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def quick() -> Iterator[Server]:
+    """A server of a module's own, for tests that do not mind each other."""
     with serving(**PACE) as server:
         yield server
 

@@ -70,7 +70,7 @@ def spawn(command: str, **environment: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [BIN / arguments[0], *arguments[1:]],
         cwd=ROOT,
-        env={**inherited, "LOG_LEVEL": "WARNING", **environment},
+        env={**inherited, "LOG_LEVEL": "WARNING", "SUBMIT_RATE": "1000000", **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from sluice.keys import Role, make_key
 from tests.e2e.servers import BIN, ROOT, free_port, serving, spawn
 
 ENTRY_FIELDS = {"event", "timestamp", "level", "logger"}
@@ -141,3 +142,35 @@ logging.getLogger({name!r}).warning("trouble")
     run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
 
     assert [entry["event"] for entry in entries(run.stderr)] == ["trouble"]
+
+
+def test_log_holds_no_key_no_cookie_and_no_body() -> None:
+    made = {name: make_key(name, Role.ADMIN) for name in ("ann", "bob")}
+    secrets = [secret for secret, _ in made.values()]
+    server_of = serving("uvicorn main:app --port $PORT", **FAST, API_KEYS=" ".join(entry for _, entry in made.values()))
+
+    with server_of as server:
+        client = server.client
+        for headers in (
+            {"Authorization": f"Bearer {secrets[0]}"},
+            {"Authorization": f"Bearer {secrets[0]}x"},
+            {"Authorization": f"Basic {secrets[0]}"},
+            {"X-API-Key": secrets[1]},
+            {"X-API-Key": f"{secrets[1]}x"},
+        ):
+            for body in (b'{"ids": [1], "priority": "HIGH"}', b'{"ids": ["marmalade"]}', b"marmalade"):
+                client.post("/ingest", content=body, headers={**headers, "Content-Type": "application/json"})
+            client.get("/queue", headers=headers)
+        signed_in = client.post("/session", json={"key": secrets[0]})
+        client.post("/session", json={"key": "marmalade"})
+        client.get("/queue")
+        client.post("/queue/pause", json={"reason": "marmalade"})
+        server.process.send_signal(signal.SIGTERM)
+        output, _ = server.process.communicate(timeout=20)
+
+    assert signed_in.status_code == 200
+    assert "/session" in output
+    for text in (*secrets, *client.cookies.values(), "marmalade"):
+        assert text not in output
+    for _, entry in made.values():
+        assert entry.rpartition(":")[2] not in output
