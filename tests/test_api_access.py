@@ -264,6 +264,7 @@ def test_session_ends_with_its_key(guarded: Guarded) -> None:
         {"Sec-Fetch-Site": "same-site"},
         {"Origin": "https://evil.example"},
         {"Origin": "null"},
+        {"Origin": "http://["},
     ],
 )
 def test_page_of_another_site_can_change_nothing(api_keys: str | None, headers: dict[str, str]) -> None:
