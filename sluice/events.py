@@ -42,7 +42,10 @@ class Part(NamedTuple):
 
 
 class Started(NamedTuple):
-    """These IDs of an ingestion were handed to the upstream, and `also` those of others that share its slot."""
+    """These IDs of an ingestion were handed to the upstream, and `also` those of others that share its slot.
+
+    One ingestion can be there twice: with IDs tried again, and with the last of its batches.
+    """
 
     ingestion_id: str
     positions: tuple[int, ...]

@@ -40,12 +40,14 @@ class Machine:
 class Process:
     """A process that has one lane of a shared database, and follows it."""
 
-    def __init__(self, url: str, boot: float, name: str = "default", passed: float = 0.0) -> None:
+    def __init__(
+        self, url: str, boot: float, name: str = "default", passed: float = 0.0, *, fills_slots: bool = False
+    ) -> None:
         self.machine = Machine(boot, passed)
         self.database = Database(url, self.machine, pool_size=3, timeout=5.0)
         self.database.add_lanes([name])
         self.journal = PostgresJournal(self.database, name, INTERVAL, DAY)
-        self.lane = Lane(self.journal, Pace(INTERVAL), 3, name)
+        self.lane = Lane(self.journal, Pace(INTERVAL), 3, name, fills_slots=fills_slots)
 
     @asynccontextmanager
     async def running(self, *, following: bool = True) -> AsyncIterator["Process"]:

@@ -125,7 +125,9 @@ def statements(lane: str, event: Event) -> Iterator[Statement]:
         case Started():
             yield (
                 "WITH begun AS (UPDATE ingestions SET started = greatest(started, last / batch_size + 1)"
-                " FROM unnest(%s::uuid[], %s::integer[]) AS part (id, last) WHERE ingestion_id = id)"
+                # A slot can have IDs tried again and a last batch of one ingestion: its row is changed once, by both.
+                " FROM (SELECT id, max(last) AS last FROM unnest(%s::uuid[], %s::integer[]) AS part (id, last)"
+                " GROUP BY id) AS part WHERE ingestion_id = id)"
                 " UPDATE lanes SET last_start = %s, running_id = %s, running_positions = %s, running_also = %s"
                 " WHERE name = %s",
                 (
