@@ -64,15 +64,15 @@ class Keys:
 
     def caller(self, secret: str) -> Caller | None:
         """Return whose secret this is, or None. Takes as long whatever the secret is."""
-        key = self._known(sha256(secret.encode()).digest())
+        key = self._known(secret)
         return None if key is None else Caller(key.name, key.role)
 
-    def session(self, secret: str) -> str | None:
-        """Return what stands for a secret for a while and is not it, or None if it is nobody's."""
-        key = self._known(sha256(secret.encode()).digest())
+    def session(self, secret: str) -> tuple[Caller, str] | None:
+        """Return whose secret this is, and what stands for it for a while and is not it, or None if it is nobody's."""
+        key = self._known(secret)
         if key is None:
             return None
-        return self._signer(key).sign(_mark(key)).decode()
+        return Caller(key.name, key.role), self._signer(key).sign(_mark(key)).decode()
 
     def caller_of_session(self, session: str) -> Caller | None:
         """Return who made a session, or None if it is none, is over, or its key is no longer valid."""
@@ -86,8 +86,8 @@ class Keys:
                 return Caller(key.name, key.role)
         return None
 
-    def _known(self, digest: bytes) -> Key | None:
-        found = None
+    def _known(self, secret: str) -> Key | None:
+        digest, found = sha256(secret.encode()).digest(), None
         for key in self._keys:  # all of them, so that the time tells nothing
             if compare_digest(key.digest, digest):
                 found = key

@@ -75,15 +75,13 @@ class Lane(Outlook):
         self._deciding = asyncio.Lock()
         self._turn = asyncio.Lock()  # of those who may wait for it
         self.latest_created_time = 0.0
-        self.order = order or Order()
-        self.room = batch_size if fills_slots else 0
-        self.backlog = Backlog(self.order, self.room)
+        self.backlog = Backlog(order, room=batch_size if fills_slots else 0)
         journal.attach(self.apply, self.restore)
         self.restore(journal.replay())
 
     def restore(self, saved: Saved) -> None:
         """Take up a saved state instead of the present one."""
-        replaced, self.backlog = self.backlog, Backlog(self.order, self.room)
+        replaced, self.backlog = self.backlog, Backlog(self.backlog.order, self.backlog.room)
         # Not a dict: the first key of one costs as much as all that were deleted before it.
         self.keys: OrderedDict[str, SavedKey] = OrderedDict()
         self.finished: SortedList[tuple[float, str]] = SortedList()

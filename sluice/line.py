@@ -69,8 +69,7 @@ class Line:
             if load:
                 self._blocks, self._lasts = [_Block([rank], [load])], [rank]
             return
-        number, place = self._find(rank)
-        number = min(number, len(self._blocks) - 1)
+        number = min(bisect_left(self._lasts, rank), len(self._blocks) - 1)
         block = self._blocks[number]
         place = bisect_left(block.ranks, rank)
         is_there = place < len(block.ranks) and block.ranks[place] == rank

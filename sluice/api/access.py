@@ -71,11 +71,11 @@ def guard(routes: Iterable[BaseRoute], keys: Keys) -> None:
     for route in routes:
         if not isinstance(route, Route):
             raise LookupError(f"there is no rule for {route}")
-        for method in route.methods or ():
-            if method != "HEAD" and f"{method} {route.path}" not in RULES:
-                raise LookupError(f"there is no rule for {method} {route.path}")
         methods = (route.methods or set()) - {"HEAD"}
-        rules = {RULES[f"{method} {route.path}"] for method in methods}
+        names = {f"{method} {route.path}" for method in methods}
+        if missing := names - RULES.keys():
+            raise LookupError(f"there is no rule for {min(missing)}")
+        rules = {RULES[name] for name in names}
         if len(rules) != 1:
             raise LookupError(f"{route.path} has several rules")
         if not keys.is_open or not methods <= SAFE:

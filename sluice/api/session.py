@@ -59,9 +59,9 @@ def add_routes(router: APIRouter, settings: Settings, keys: Keys) -> None:
         wanted = await read_json(request, SessionRequest)
         if keys.is_open:
             return _answer(ANYONE)
-        caller, session = keys.caller(wanted.key), keys.session(wanted.key)
-        if caller is None or session is None:
+        if (signed_in := keys.session(wanted.key)) is None:
             raise ProblemError(HTTPStatus.UNAUTHORIZED, WRONG_KEY, headers=CHALLENGE)
+        caller, session = signed_in
         response = _answer(caller)
         response.set_cookie(
             COOKIE,
