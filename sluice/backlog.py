@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from heapq import heapify, heappop, heappush
 from itertools import count
 
@@ -172,6 +173,23 @@ class Backlog:
         above = sum(self.slots[priority].total for priority in Priority if priority < work.priority)
         first = above + self.slots[work.priority].before(work.seq)
         return Place(first, first + work.slots, work.stretches[-1].last_length if work.stretches else 0)
+
+    @contextmanager
+    def trying(self, work: Work) -> Iterator[int]:
+        """Count new work as if it were there, until the block is left; yield the slots of it that are not counted yet.
+
+        How many slots it adds where it shares some, and what it does to the sharing of
+        others, is known only once it is in the line.
+        """
+        if self._line is None or not work.is_new:
+            yield work.slots if work.is_new else 0
+            return
+        rank = self.order.rank(work)
+        self._line.put(rank, work.stretches)
+        try:
+            yield 0
+        finally:
+            self._line.put(rank, ())
 
     def ahead(self, ingestion: Ingestion) -> int:
         """Return how many slots come before those of an ingestion."""

@@ -25,11 +25,11 @@ class Slots(NamedTuple):
 class _Retries:
     """The IDs of one ingestion that will be tried again: those that are ready, and those left in all."""
 
-    def __init__(self, backlog: Backlog, ingestion: Ingestion, work: Work) -> None:
+    def __init__(self, backlog: Backlog, ingestion: Ingestion, work: Work, uncounted: int) -> None:
         self.key = backlog.order.rank(ingestion)
         self.ahead = backlog.ahead(ingestion)
-        if work.is_new and self.key > backlog.order.rank(work):
-            self.ahead += work.slots
+        if uncounted and self.key > backlog.order.rank(work):
+            self.ahead += uncounted
         self.size = ingestion.batch_size
         self.ready = len(ingestion.ready)
         self.left = self.ready + len(ingestion.delayed)
@@ -47,14 +47,19 @@ def slots_of(backlog: Backlog, work: Work, start: float, spacing: float) -> Slot
     O(log n) for each of them and once more. Where short batches share slots, IDs
     tried again are taken to have slots of their own until they are ready.
     """
-    retries = {seq: _Retries(backlog, each, work) for seq, (_, each) in backlog.delayed.items()}
+    with backlog.trying(work) as uncounted:
+        return _played(backlog, work, uncounted, start, spacing)
+
+
+def _played(backlog: Backlog, work: Work, uncounted: int, start: float, spacing: float) -> Slots:
+    retries = {seq: _Retries(backlog, each, work, uncounted) for seq, (_, each) in backlog.delayed.items()}
     # What failed in one slot is due at one time: far fewer events than IDs.
     counts = Counter((due, seq) for seq, (_, each) in backlog.delayed.items() for due, _ in each.delayed)
     dues = sorted(((due, seq, count) for (due, seq), count in counts.items()), reverse=True)
     candidates = sorted(each for each in retries.values() if each.ready)
     own = retries.get(work.seq)
     own_first, own_end, own_last_length = backlog.place(work)
-    everything = max(own_end, backlog.total + (work.slots if work.is_new else 0))
+    everything = backlog.total + uncounted
     slot, taken, now = 0, 0, start  # slots gone by, those of ready work among them, the time of the next
     first: tuple[int, float] | None = None
     last, last_length = start, 0
