@@ -156,6 +156,8 @@ def test_signing_out_drops_what_was_fetched_and_asks_for_no_more(door: Visit) ->
     page.click("#sign-out")
 
     expect(page.locator("#sign-in-told")).to_have_text("You are signed out.")
+    # The form has a picture, which may be asked for anew.
+    page.wait_for_function("[...document.images].every((image) => image.complete)")
     paths = asked_of(page)
     page.wait_for_timeout(POLL)
     assert paths == []
