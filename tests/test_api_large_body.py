@@ -16,7 +16,8 @@ from pydantic import ValidationError
 from pydantic_core import from_json
 
 from sluice.api.body import SMALL
-from sluice.api.large_body import AT_ONCE, IDS, BodyReader
+from sluice.api.large_body import AT_ONCE, IDS, LONGEST_WAIT, MIN_RATE, PATIENCE, BodyReader
+from sluice.keys import Caller, Role
 from sluice.problem import ProblemError, body_problem
 from sluice.schemas import IngestRequest, ingest_request
 from sluice.timeline_schemas import forecast_request
@@ -34,10 +35,13 @@ Outcome = IngestRequest | ProblemError
 
 
 class Sender:
-    """A client that sends a body in pieces, and counts those that were asked for."""
+    """A client that sends a body in pieces, one every `pause` seconds, and counts those that were asked for."""
 
-    def __init__(self, pieces: Iterable[bytes], *, stalls: bool = False) -> None:
+    def __init__(
+        self, pieces: Iterable[bytes], *, stalls: bool = False, name: str = "", host: str = "", pause: float = 0
+    ) -> None:
         self.asked = 0
+        self._name, self._host, self._pause = name, host, pause
         self.is_read_to_the_end = False
         self._pieces = iter(pieces)
         self._go_on = asyncio.Event()
@@ -51,13 +55,18 @@ class Sender:
         self.asked += 1
         if self.asked > 2:
             await self._go_on.wait()
+        if self._pause:
+            await asyncio.sleep(self._pause)
         piece = next(self._pieces, None)
         self.is_read_to_the_end = piece is None
         return {"type": "http.request", "body": piece or b"", "more_body": piece is not None}
 
     @property
     def request(self) -> Request:
-        return Request({"type": "http", "headers": [(b"content-type", b"application/json")]}, self.receive)
+        state = {"caller": Caller(self._name, Role.READ)} if self._name else {}
+        headers = [(b"content-type", b"application/json")]
+        scope = {"type": "http", "headers": headers, "client": (self._host, 1), "state": state}
+        return Request(scope, self.receive)
 
 
 def cut(body: bytes, size: int) -> Iterator[bytes]:
@@ -312,7 +321,7 @@ def test_ids_of_a_large_body_are_kept_in_less_than_six_bytes_each(loop: VirtualL
 
 def test_only_so_many_large_bodies_are_read_at_once(loop: VirtualLoop) -> None:
     reader = BodyReader(LIMIT, 1_000_000)
-    senders = [Sender(cut(large(), SMALL), stalls=True) for _ in range(AT_ONCE + 2)]
+    senders = [Sender(cut(large(), SMALL), stalls=True, name=f"n{number}") for number in range(AT_ONCE + 2)]
     tasks = [loop.create_task(reader.read(sender.request, MILLION)) for sender in senders]
     loop.advance(1)
 
@@ -323,6 +332,66 @@ def test_only_so_many_large_bodies_are_read_at_once(loop: VirtualLoop) -> None:
 
     assert tasks[0].done()
     assert [sender.asked for sender in senders[-2:]] == [3, 2]
+
+
+@pytest.mark.parametrize("has_key", [True, False])
+def test_large_bodies_of_one_caller_leave_room_for_those_of_others(loop: VirtualLoop, has_key: bool) -> None:
+    reader = BodyReader(LIMIT, 1_000_000)
+    name, host = ("greedy", "") if has_key else ("", "10.0.0.1")
+    greedy = [Sender(cut(large(), SMALL), stalls=True, name=name, host=host) for _ in range(3 * AT_ONCE)]
+    for sender in greedy:
+        loop.create_task(reader.read(sender.request, MILLION))
+    loop.advance(1)
+
+    other = loop.run_until_complete(reader.read(Sender([large()], host="10.0.0.2").request, MILLION))
+
+    assert len(other.ids) == 100_000
+    assert sum(sender.asked > 2 for sender in greedy) == AT_ONCE // 2
+
+
+def test_large_body_that_waits_too_long_for_its_turn_is_a_503(loop: VirtualLoop) -> None:
+    reader = BodyReader(LIMIT, 1_000_000)
+    body = b'{"ids":[' + b"1," * 495_000
+    for _ in range(AT_ONCE // 2):
+        # Just fast enough.
+        slow = Sender(cut(body, 8192), pause=8192 / MIN_RATE)
+        loop.create_task(reader.read(slow.request, MILLION))
+    loop.advance(5)  # until each has its place
+    waiting = loop.create_task(reader.read(Sender([large()]).request, MILLION))
+
+    loop.advance(LONGEST_WAIT - 2)
+    assert not waiting.done()
+    loop.advance(3)
+
+    problem = waiting.exception()
+    assert isinstance(problem, ProblemError)
+    assert (problem.status, problem.headers) == (503, {"Retry-After": "5"})
+
+
+def test_large_body_that_comes_too_slowly_is_a_408_and_makes_room(loop: VirtualLoop) -> None:
+    reader = BodyReader(LIMIT, 1_000_000)
+    slow = [Sender(cut(large(), 8192), pause=2 * 8192 / MIN_RATE) for _ in range(AT_ONCE // 2)]
+    tasks = [loop.create_task(reader.read(sender.request, MILLION)) for sender in slow]
+    loop.advance(5)  # until each has its place
+    waiting = loop.create_task(reader.read(Sender([large()]).request, MILLION))
+
+    loop.advance(3 * PATIENCE)
+
+    for task in tasks:
+        problem = task.exception()
+        assert isinstance(problem, ProblemError)
+        assert (problem.status, problem.headers) == (408, {"Connection": "close"})
+    assert len(waiting.result().ids) == 100_000
+
+
+def test_time_in_which_a_body_is_not_read_does_not_make_it_slow(loop: VirtualLoop) -> None:
+    reader = BodyReader(LIMIT, 1_000_000)
+    loop.run_until_complete(reader._turn.acquire())
+    read = loop.create_task(reader.read(Sender(cut(large(), SMALL)).request, MILLION))
+    loop.advance(3 * PATIENCE)
+    reader._turn.release()
+
+    assert len(loop.run_until_complete(read).ids) == 100_000
 
 
 def test_slow_sender_holds_up_neither_small_nor_large_bodies(loop: VirtualLoop) -> None:

@@ -88,6 +88,12 @@ def caller_of(request: Request) -> Caller:
     return caller
 
 
+def address_or_name(request: Request) -> str:
+    """Return what tells one caller from another: the name of the key or, where none is needed, the address."""
+    # A name has neither a dot nor a colon: it is never the same as an address.
+    return caller_of(request).name or (request.client.host if request.client else "")
+
+
 def document(openapi: dict[str, Any], keys: Keys) -> None:
     """Add to an OpenAPI document which operations need a key, and what is answered without a good one."""
     openapi.setdefault("components", {})["securitySchemes"] = {

@@ -5,6 +5,7 @@ from http import HTTPStatus
 from typing import Any
 
 from sluice.api.body import NOT_JSON
+from sluice.api.places import FULL
 from sluice.api.route import JSON, UNKNOWN
 from sluice.notice import KINDS, RESET
 from sluice.problem import FieldProblem, described, documented
@@ -151,6 +152,11 @@ NO_ROOM: Responses = {
         ),
     )
 }
+NO_PLACE: Responses = {
+    503: documented(
+        HTTPStatus.SERVICE_UNAVAILABLE, FULL, headers=described({"Retry-After": "In how many seconds to try again."})
+    )
+}
 LIMIT_PROBLEM: Responses = {
     422: documented(
         HTTPStatus.UNPROCESSABLE_ENTITY,
@@ -174,6 +180,7 @@ FOLLOW_PROBLEM: Responses = {
 }
 BODY_PROBLEMS: Responses = {
     400: documented(HTTPStatus.BAD_REQUEST, "The body is not JSON. Invalid JSON: EOF while parsing."),
+    408: documented(HTTPStatus.REQUEST_TIMEOUT, "The body of the request stopped coming; send it within 20 seconds."),
     413: documented(
         HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
         "The body has more than 33554432 bytes; split the IDs over several ingestions.",

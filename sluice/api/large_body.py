@@ -10,12 +10,18 @@ from fastapi import Request
 from pydantic import ConfigDict, FailFast, TypeAdapter, ValidationError
 from pydantic_core import from_json
 
+from sluice.api.access import address_or_name
 from sluice.api.body import SMALL, Incoming, Model, validated
+from sluice.api.places import Places
 from sluice.problem import ProblemError, validation_problem
 from sluice.schemas import Id
 
 # Large bodies that are taken in at once. Each keeps a slice or some, and 4 bytes an ID.
 AT_ONCE = 8
+LONGEST_WAIT = 20.0  # seconds that a large body waits, unread, to be one of them
+MIN_RATE = 32 * 1024.0  # bytes per second that one of them must come on with
+PATIENCE = 10.0  # seconds that it may fall behind that
+TOO_SLOW = f"The body came on with less than {MIN_RATE / 1024:g} KiB a second."
 SPLIT = "; split the IDs over several ingestions"
 SPACE = b" \t\n\r"
 # An object up to where its `ids` begin, if what comes before is neither array nor object.
@@ -51,28 +57,31 @@ class BodyReader:
     def __init__(self, limit: int, max_ids: int, small: int = SMALL) -> None:
         """Read bodies of up to `limit` bytes, with up to `max_ids` IDs each."""
         self._limit, self._max_ids, self._small = limit, max_ids, small
-        self._places = asyncio.Semaphore(AT_ONCE)
+        self._places = Places(AT_ONCE, LONGEST_WAIT)
         self._turn = asyncio.Lock()
 
     async def read(self, request: Request, model: type[Model]) -> Model:
         """Return the body as `model`; raise a 413, 415, 400 or 422 if it is too long or not what is asked for.
 
+        A large one is a 503 if too many others are being read, a 408 if it comes too slowly.
         The model's `ids` are an `array("I")` where the body is large.
         """
         body = Incoming(request, self._limit, SPLIT)
         await body.read_on(self._small + 1)
         if len(body.buffer) <= self._small:
             return validated(model, body.buffer)
-        # Whoever waits here is not read from: the server takes no more off the socket than it has already.
-        async with self._places:
-            try:
-                return await self._in_slices(body, model)
-            except (ProblemError, ValidationError):
-                # Many clients look at no answer before all is sent.
-                await body.pass_over()
-                raise
+        try:
+            # Whoever waits here is not read from: the server takes no more off the socket than it has already.
+            async with self._places.taken(address_or_name(request)):
+                return await self._in_slices(_Timed(body), model)
+        except TimeoutError:
+            raise ProblemError(HTTPStatus.REQUEST_TIMEOUT, TOO_SLOW, headers={"Connection": "close"}) from None
+        except (ProblemError, ValidationError):
+            # Many clients look at no answer before all is sent. It takes no place: nothing of it is kept.
+            await body.pass_over()
+            raise
 
-    async def _in_slices(self, body: Incoming, model: type[Model]) -> Model:
+    async def _in_slices(self, body: "_Timed", model: type[Model]) -> Model:
         opening = _opening(bytes(body.buffer[: self._small]))
         del body.buffer[: len(opening)]
         # Half as much: 16,000 IDs of one digit take 1 ms.
@@ -92,7 +101,7 @@ class BodyReader:
             raise
         return found.model_copy(update={"ids": ids.values})
 
-    async def _closing(self, body: Incoming) -> bytes:
+    async def _closing(self, body: "_Timed") -> bytes:
         """Return what comes behind the IDs."""
         await body.read_on(self._small + 1)
         closing = bytes(body.buffer[: self._small])
@@ -103,6 +112,27 @@ class BodyReader:
             body.buffer.clear()
             await body.read_on(1)
         return closing
+
+
+class _Timed:
+    """A body whose client may fall `PATIENCE` behind `MIN_RATE`. The time in which nobody reads is not counted."""
+
+    def __init__(self, body: Incoming) -> None:
+        self.buffer = body.buffer
+        self._body = body
+        self._patience = PATIENCE
+
+    @property
+    def is_whole(self) -> bool:
+        return self._body.is_whole
+
+    async def read_on(self, size: int) -> None:
+        """Read until the buffer has `size` bytes, or more, or the body is whole; raise `TimeoutError`."""
+        before, begun = len(self.buffer), asyncio.get_running_loop().time()
+        async with asyncio.timeout(self._patience):
+            await self._body.read_on(size)
+        spent = asyncio.get_running_loop().time() - begun
+        self._patience = min(PATIENCE, self._patience - spent + (len(self.buffer) - before) / MIN_RATE)
 
 
 class _Ids:

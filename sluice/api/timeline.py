@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 
 from sluice.api.describe import Description
-from sluice.api.documented import BODY_PROBLEMS, LANE_PROBLEM, not_allowed, request_body
+from sluice.api.documented import BODY_PROBLEMS, LANE_PROBLEM, NO_PLACE, not_allowed, request_body
 from sluice.api.large_body import BodyReader
 from sluice.api.route import JSON, LaneName, lane_of, lanes_of
 from sluice.clock import Clock
@@ -25,7 +25,7 @@ def add_routes(router: APIRouter, settings: Settings, clock: Clock, bodies: Body
         "/forecast",
         summary="Ask when IDs would be done",
         response_model=ForecastsResponse,
-        responses={**not_allowed("GET", "/forecast"), **BODY_PROBLEMS},
+        responses={**not_allowed("GET", "/forecast"), **BODY_PROBLEMS, **NO_PLACE},
         openapi_extra=request_body(model.model_json_schema()),
     )
     async def forecast(request: Request) -> Response:
