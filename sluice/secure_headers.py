@@ -13,6 +13,12 @@ ENCRYPTED = (b"strict-transport-security", b"max-age=15768000")
 FORWARDED = (b"x-forwarded-proto", b"https")
 
 
+def is_encrypted(scope: Scope) -> bool:
+    """Return whether the client came encrypted, if need be to the proxy before this server."""
+    # Whoever makes that header up only keeps his own cookie from travelling in the clear.
+    return scope["scheme"] == "https" or FORWARDED in scope["headers"]
+
+
 class SecureHeaders:
     """An ASGI middleware that adds what browsers are to be told (OWASP, HTTP Headers Cheat Sheet)."""
 
@@ -33,7 +39,7 @@ class SecureHeaders:
                     headers.append(NOT_KEPT)
                 if given.get(b"content-type", b"").startswith(b"text/html"):
                     headers += FOR_PAGES
-                if scope["scheme"] == "https" or FORWARDED in scope["headers"]:
+                if is_encrypted(scope):
                     headers.append(ENCRYPTED)
             await send(message)
 

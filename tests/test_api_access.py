@@ -19,6 +19,7 @@ MADE = {name: make_key(name, role) for name, role in PEOPLE.items()}
 SECRETS = {name: secret for name, (secret, _) in MADE.items()}
 API_KEYS = ", ".join(entry for _, entry in MADE.values())
 
+ENCRYPTED = {"X-Forwarded-Proto": "https"}
 EVERYONE = {"nobody", "alice", "bob", "rita", "otto"}
 WITH_KEY = EVERYONE - {"nobody"}
 # Who is let in, by route; where it is about an ingestion, that is alice's.
@@ -202,6 +203,12 @@ def sign_in(client: TestClient, who: str) -> Any:
     return client.post("/session", json={"key": SECRETS[who]})
 
 
+def session_of(guarded: Guarded, who: str) -> str:
+    cookie: str = sign_in(guarded.service.client, who).headers["set-cookie"]
+    guarded.service.client.cookies.clear()
+    return cookie.partition("=")[2].partition(";")[0]
+
+
 def test_browser_that_signed_in_needs_no_key_and_has_none(guarded: Guarded) -> None:
     client = guarded.service.client
 
@@ -218,11 +225,47 @@ def test_browser_that_signed_in_needs_no_key_and_has_none(guarded: Guarded) -> N
     assert client.get("/queue").status_code == 401
 
 
-def test_cookie_of_an_encrypted_page_travels_only_encrypted(guarded: Guarded) -> None:
-    response = guarded.ask("POST /session", headers={"X-Forwarded-Proto": "https"})
+def test_cookie_of_an_encrypted_page_travels_only_encrypted_and_is_this_hosts_own(guarded: Guarded) -> None:
+    response = guarded.ask("POST /session", headers=ENCRYPTED)
 
-    assert "Secure" in response.headers["set-cookie"]
+    name, *attributes = response.headers["set-cookie"].replace("=", "; ", 1).split("; ")
+    assert name == "__Host-sluice_session"
+    assert {"Secure", "Path=/", "HttpOnly"} <= set(attributes)
+    assert not any(attribute.startswith("Domain") for attribute in attributes)
     guarded.service.client.cookies.clear()
+
+
+def test_cookie_that_another_host_can_set_signs_nobody_in_where_all_is_encrypted(guarded: Guarded) -> None:
+    session = session_of(guarded, "rita")
+
+    planted = {"Cookie": f"sluice_session={session}"}
+    both = {"Cookie": f"sluice_session=planted; __Host-sluice_session={session}"}
+
+    assert guarded.ask("GET /queue", headers=ENCRYPTED | planted).status_code == 401
+    assert guarded.ask("GET /queue", headers=ENCRYPTED | both).status_code == 200
+
+
+@pytest.mark.parametrize("encrypted", [True, False])
+@pytest.mark.parametrize("fields", [1, 2])
+def test_two_session_cookies_sign_nobody_in(guarded: Guarded, encrypted: bool, fields: int) -> None:
+    name = "__Host-sluice_session" if encrypted else "sluice_session"
+    own, planted = (f"{name}={session_of(guarded, who)}" for who in ("otto", "rita"))
+    one_field, two_fields = [("Cookie", f"{planted}; {own}")], [("Cookie", planted), ("Cookie", own)]
+    scheme = list(ENCRYPTED.items()) if encrypted else []
+
+    response = guarded.ask("GET /queue", headers=[*scheme, *(one_field if fields == 1 else two_fields)])
+
+    assert_problem(response, 401, "Send a key")
+
+
+def test_sign_out_takes_the_cookie_back_that_sign_in_gave(guarded: Guarded) -> None:
+    client = guarded.service.client
+    for headers in ({}, ENCRYPTED):
+        given = client.post("/session", json={"key": SECRETS["rita"]}, headers=headers).headers["set-cookie"]
+        taken = client.delete("/session", headers=headers).headers["set-cookie"]
+
+        assert taken.partition("=")[0] == given.partition("=")[0]
+        assert ("Secure" in taken) == ("Secure" in given)
 
 
 def test_wrong_key_signs_nobody_in(guarded: Guarded) -> None:

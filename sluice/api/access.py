@@ -10,8 +10,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from sluice.keys import ANYONE, Caller, Keys, Role
 from sluice.problem import ProblemError, described, documented
+from sluice.secure_headers import is_encrypted
 
 COOKIE = "sluice_session"
+# A browser takes it from nobody but this very host, encrypted (RFC 6265bis, section 4.1.3.2).
+HOST_COOKIE = f"__Host-{COOKIE}"
 CHALLENGE = {"WWW-Authenticate": 'Bearer realm="sluice"'}
 CHALLENGED = described({"WWW-Authenticate": "How to send a key (RFC 6750)."})
 NO_KEY = "Send a key: 'Authorization: Bearer <key>' or 'X-API-Key: <key>'."
@@ -99,7 +102,7 @@ def document(openapi: dict[str, Any], keys: Keys) -> None:
     openapi.setdefault("components", {})["securitySchemes"] = {
         "bearer": {"type": "http", "scheme": "bearer"},
         "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
-        "session": {"type": "apiKey", "in": "cookie", "name": COOKIE},
+        "session": {"type": "apiKey", "in": "cookie", "name": COOKIE, "description": f"Behind TLS: `{HOST_COOKIE}`."},
     }
     for path, operations in openapi["paths"].items():
         for method, operation in operations.items():
@@ -168,15 +171,20 @@ def _credentials(scope: Scope) -> _Credentials:
     if (authorization := found.get(b"authorization")) is not None:
         scheme, _, rest = authorization.partition(" ")
         secret = rest.strip() if scheme.lower() == "bearer" else ""
-    session = _cookie(found[b"cookie"]) if b"cookie" in found else ""
+    session = _session(scope) if b"cookie" in found else ""
     return _Credentials(
         secret, session, found.get(b"sec-fetch-site", ""), found.get(b"origin", ""), found.get(b"host", "")
     )
 
 
-def _cookie(header: str) -> str:
-    for cookie in header.split(";"):
-        name, _, value = cookie.strip().partition("=")
-        if name == COOKIE:
-            return value
-    return ""
+def _session(scope: Scope) -> str:
+    """Return the session in the cookies, or "" where there is none, or several: one of them is somebody else's."""
+    wanted = HOST_COOKIE if is_encrypted(scope) else COOKIE
+    cookies = (
+        cookie.strip().partition("=")
+        for field, value in scope["headers"]
+        if field == b"cookie"
+        for cookie in value.decode("latin-1").split(";")
+    )
+    sessions = [value for name, _, value in cookies if name == wanted]
+    return sessions[0] if len(sessions) == 1 else ""

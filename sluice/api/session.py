@@ -1,17 +1,18 @@
 """How a browser signs in: with a key once, and from then on with a cookie that is not the key."""
 
 from http import HTTPStatus
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from sluice.api.access import CHALLENGE, CHALLENGED, COOKIE, WRONG_KEY, caller_of
-from sluice.api.body import header, read_json
+from sluice.api.access import CHALLENGE, CHALLENGED, COOKIE, HOST_COOKIE, WRONG_KEY, caller_of
+from sluice.api.body import read_json
 from sluice.api.documented import BODY_PROBLEMS, not_allowed, request_body
 from sluice.api.route import JSON
 from sluice.keys import ANYONE, Caller, Keys, Role
 from sluice.problem import ProblemError, documented
+from sluice.secure_headers import is_encrypted
 from sluice.settings import Settings
 
 
@@ -63,14 +64,7 @@ def add_routes(router: APIRouter, settings: Settings, keys: Keys) -> None:
             raise ProblemError(HTTPStatus.UNAUTHORIZED, WRONG_KEY, headers=CHALLENGE)
         caller, session = signed_in
         response = _answer(caller)
-        response.set_cookie(
-            COOKIE,
-            session,
-            max_age=int(settings.session_ttl),
-            httponly=True,
-            samesite="strict",
-            secure=_is_encrypted(request),
-        )
+        response.set_cookie(max_age=int(settings.session_ttl), value=session, **_cookie(request))
         return response
 
     @router.delete(
@@ -79,10 +73,10 @@ def add_routes(router: APIRouter, settings: Settings, keys: Keys) -> None:
         status_code=HTTPStatus.NO_CONTENT,
         responses=not_allowed("PUT", "/session"),
     )
-    async def sign_out() -> Response:
+    async def sign_out(request: Request) -> Response:
         """Have the browser forget its cookie."""
         response = Response(status_code=HTTPStatus.NO_CONTENT)
-        response.delete_cookie(COOKIE, httponly=True, samesite="strict")
+        response.delete_cookie(**_cookie(request))
         return response
 
 
@@ -91,6 +85,6 @@ def _answer(caller: Caller) -> Response:
     return Response(session.model_dump_json(), media_type=JSON)
 
 
-def _is_encrypted(request: Request) -> bool:
-    # Whoever makes that header up only keeps his own cookie from travelling in the clear.
-    return request.url.scheme == "https" or header(request, b"x-forwarded-proto") == "https"
+def _cookie(request: Request) -> dict[str, Any]:
+    secure = is_encrypted(request.scope)
+    return {"key": HOST_COOKIE if secure else COOKIE, "httponly": True, "samesite": "strict", "secure": secure}
