@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from enum import StrEnum
 from hashlib import sha256
 from hmac import compare_digest
+from math import inf
 from typing import NamedTuple
 
 from itsdangerous import BadData, TimestampSigner
@@ -34,10 +35,11 @@ class Key(NamedTuple):
 
 
 class Caller(NamedTuple):
-    """Who asks: the name of the key (empty where none is needed) and what it is for."""
+    """Who asks: the name of the key (empty where none is needed), what it is for, and until when, in Unix seconds."""
 
     name: str
     role: Role
+    until: float = inf
 
     @property
     def sees_only_own(self) -> bool:
@@ -54,7 +56,7 @@ class Keys:
     def __init__(self, keys: Iterable[Key], session_seconds: float, time: Callable[[], float]) -> None:
         """Take how long a session lasts, in seconds, and what tells the time, in Unix seconds."""
         self._keys = tuple(keys)
-        self._session_seconds = session_seconds
+        self._longest_age = int(session_seconds)
         self._time = time
 
     @property
@@ -80,10 +82,11 @@ class Keys:
         for key in self._keys:
             if compare_digest(_mark(key), mark.encode()):
                 try:
-                    self._signer(key).unsign(session, max_age=int(self._session_seconds))
+                    _, begun = self._signer(key).unsign(session, max_age=self._longest_age, return_timestamp=True)
                 except BadData:
                     return None
-                return Caller(key.name, key.role)
+                # Ages are whole seconds, and the last one is a part of the session.
+                return Caller(key.name, key.role, begun.timestamp() + self._longest_age + 1)
         return None
 
     def _known(self, secret: str) -> Key | None:

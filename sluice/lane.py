@@ -70,7 +70,6 @@ class Lane(Outlook):
         self.keys_in_flight: set[str] = set()
         self.arriving = self.arriving_ids = 0  # ingestions that are being recorded, and their IDs
         self.is_closing = False
-        self.progress = asyncio.Event()
         self.observers: list[Observer] = []
         self._deciding = asyncio.Lock()
         self._turn = asyncio.Lock()  # of those who may wait for it
@@ -105,9 +104,8 @@ class Lane(Outlook):
         self.sequencer.skip_to(saved.next_seq)
         if saved.last_start is not None:
             self.pace.started(saved.last_start + START_BUDGET)
-        # Whoever waits for the backlog or the progress looks at what there is now.
+        # Whoever waits for the backlog looks at what there is now.
         replaced.became_ready.set()
-        self._ring()
         for observer in self.observers:
             observer.restored()
 
@@ -134,9 +132,8 @@ class Lane(Outlook):
             await self.journal.decide(propose)
 
     def close(self) -> None:
-        """Let those who follow the progress know that there will be no more."""
+        """Let those who look know that there will be no more progress."""
         self.is_closing = True
-        self._ring()
 
     def apply(self, event: Event) -> None:
         """Change the state as the event says, and tell the observers. Deterministic but for them."""
@@ -167,7 +164,6 @@ class Lane(Outlook):
                     self.waiting_ids += ingestion.waiting_ids
                     self.backlog.update(ingestion)
                 self.running = event
-                self._ring()
             case Finished():
                 self.pace.finished(sum(len(part.outcomes) for part in event.parts), event.at)
                 self.running = None
@@ -241,11 +237,6 @@ class Lane(Outlook):
         self.backlog.update(ingestion)
         if ingestion.finished_time is not None:
             self.finished.add((ingestion.finished_time, ingestion.ingestion_id))
-        self._ring()
-
-    def _ring(self) -> None:
-        rung, self.progress = self.progress, asyncio.Event()
-        rung.set()
 
     def _add(self, ingestion: Ingestion) -> None:
         self.ingestions[ingestion.ingestion_id] = ingestion
@@ -260,7 +251,6 @@ class Lane(Outlook):
         self.backlog.remove(ingestion)
         if ingestion.finished_time is not None:
             self.finished.discard((ingestion.finished_time, ingestion.ingestion_id))
-        self._ring()
 
     def _remember(self, key: SavedKey) -> None:
         self.keys[key.idempotency.key] = key

@@ -93,6 +93,9 @@ class Settings(BaseSettings):
         float, Field(gt=0, allow_inf_nan=False, description="seconds that a client has to go on sending, or reading")
     ] = 20.0
     max_connections: Annotated[int, Field(ge=1, description="connections of clients at once, at most")] = 4_096
+    max_streams: Annotated[
+        int, Field(ge=1, description="events and followed results that one caller has open at once, at most")
+    ] = 1000
     log_level: Annotated[
         Literal["DEBUG", "INFO", "WARNING", "ERROR"],
         Field(description="what is logged, at least; `INFO` has the start and the end of every batch"),

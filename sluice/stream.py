@@ -73,7 +73,8 @@ class Listener:
         if len(self._unheard) > MOST_UNSTIRRED:
             self._stir.set()
         if notice.is_last and self.ingestion_id is not None:
-            self.end()
+            # Not stirred by that: there may be a crowd that listens to the same.
+            self.is_ended = True
 
     def stir(self) -> None:
         """Have it hear what it has been told."""
@@ -100,6 +101,7 @@ class Stream:
         self._kept: deque[Notice] = deque()
         self._kept_ids = 0
         self._listeners: dict[str | None, set[Listener]] = {}  # by the ingestion that they listen to
+        self._leaving: list[Listener] = []  # those who are forgotten already, and are yet to hear the last
         self._is_closed = False
         self._news = asyncio.Event()
 
@@ -116,7 +118,8 @@ class Stream:
         while True:
             await self._news.wait()
             self._news.clear()
-            listeners = [each for each in self._all() if each.is_behind]
+            listeners = [each for each in [*self._leaving, *self._all()] if each.is_behind]
+            self._leaving.clear()
             for first in range(0, len(listeners), AT_ONCE):
                 for listener in listeners[first : first + AT_ONCE]:
                     listener.stir()
@@ -152,6 +155,11 @@ class Stream:
         finally:
             self._forget(listener)
 
+    async def has_news(self, lane: Lane, ingestion_id: str, longest: float) -> bool:
+        """Return True once anything happens to an ingestion, or the stream ends; False after `longest` seconds."""
+        with self.listening(lane, ingestion_id, f"{self._epoch}-{self._latest}") as listener:
+            return bool(await listener.hear(longest)) or listener.is_ended
+
     def is_over(self, lane: Lane, ingestion_id: str, last_event_id: str | None) -> bool:
         """Return whether who heard this event has heard all that there is to hear of an ingestion."""
         missed = self._since(last_event_id)
@@ -170,7 +178,7 @@ class Stream:
             for listener in [*self._listeners.get(ingestion_id, ())]:
                 if listener.is_for(notice):
                     self._tell(listener, notice)
-        if self._listeners:
+        if self._listeners or self._leaving:
             self._news.set()
 
     def start_anew(self, lane: Lane) -> None:
@@ -221,6 +229,7 @@ class Stream:
         if listener.is_ended:
             # Now, for whoever sends to it may be held up for ever.
             self._forget(listener)
+            self._leaving.append(listener)
 
     def _forget(self, listener: Listener) -> None:
         listeners = self._listeners.get(listener.ingestion_id, set())

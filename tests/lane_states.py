@@ -236,6 +236,6 @@ def state_of(lane: Lane) -> object:
         [ingestion.ingestion_id for ingestion in backlog.in_order()],
         [repr(slots.__dict__) for slots in backlog.slots],
         {seq: due for seq, (due, _) in backlog.delayed.items()},
-        (backlog.became_ready.is_set(), lane.progress.is_set(), lane.progress),
+        backlog.became_ready.is_set(),
         (lane.sequencer.upcoming, lane.running, lane.held, lane.paused, repr(lane.pace.__dict__)),
     )

@@ -3,14 +3,19 @@
 import asyncio
 import json
 from concurrent.futures import Future
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import httpx2 as httpx
 import pytest
 
+from sluice.api.streams import Streams
+from sluice.keys import Role, make_key
+from sluice.problem import ProblemError
+from sluice.settings import Settings
 from sluice.stream import Stream
-from tests.api import INTERVAL, ScriptedUpstream, Service, assert_problem
+from tests.api import INTERVAL, ScriptedUpstream, Service, assert_problem, serving
 from tests.lanes import lanes_settings, serving_both
 
 UNKNOWN = "00000000-0000-4000-8000-000000000000"
@@ -111,16 +116,62 @@ def test_proxies_are_told_to_pass_events_on_at_once_and_keep_none(service: Servi
 
     headers = service.client.get(f"/events/{ingestion_id}").headers
 
-    assert (headers["cache-control"], headers["x-accel-buffering"]) == ("no-cache", "no")
+    assert (headers["cache-control"], headers["x-accel-buffering"]) == ("no-store", "no")
 
 
 def test_quiet_stream_has_a_heartbeat(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sluice.api.live.HEARTBEAT", 0.01)
+    monkeypatch.setattr("sluice.api.streams.HEARTBEAT", 0.01)
     future = listen(service)
     service.call(asyncio.sleep, 0.05)
     service.call(service.lanes.close)
 
     assert "\n\n: ping\n\n" in future.result(timeout=10).text
+
+
+def test_one_key_has_so_many_streams_open_and_others_have_theirs() -> None:
+    made = {name: make_key(name, Role.READ) for name in ("rita", "eve")}
+    api_keys = ",".join(entry for _, entry in made.values())
+    rita, eve = ({"X-API-Key": secret} for secret, _ in made.values())
+    with serving(Settings(api_keys=api_keys, max_streams=2, shutdown_grace=0)) as service:
+        stream: Stream = service.client.app_state["stream"]
+        futures = [service.aside(lambda: service.client.get("/events", headers=rita)) for _ in range(2)]
+        service.until(lambda: stream.listeners == 2)
+
+        refused = service.client.get("/events", headers=rita)
+        other = service.aside(lambda: service.client.get("/events", headers=eve))
+        service.until(lambda: stream.listeners == 3)
+
+        assert_problem(refused, 429, "2 streams are open with this key")
+        assert refused.headers["retry-after"] == "5"
+        service.call(service.lanes.close)
+        assert [each.result(timeout=10).status_code for each in [*futures, other]] == [200] * 3
+        assert service.client.get("/events", headers=rita).status_code == 200
+
+
+def test_followed_results_are_streams_too(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Streams, "begin", full)
+    ingestion_id = service.submit([1, 2])
+
+    assert_problem(service.client.get(f"/results/{ingestion_id}?follow=true"), 429, "full")
+    assert service.client.get(f"/results/{ingestion_id}").status_code == 200
+
+
+def full(streams: Streams, caller: str) -> None:
+    raise ProblemError(HTTPStatus.TOO_MANY_REQUESTS, "full")
+
+
+def test_stream_ends_with_the_session_that_it_is_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sluice.api.streams.HEARTBEAT", 0.01)
+    secret, api_keys = make_key("rita", Role.READ)
+    with serving(Settings(api_keys=api_keys, session_ttl=60, shutdown_grace=0)) as service:
+        service.client.post("/session", json={"key": secret})
+        future = listen(service)
+        service.advance(59)
+        assert not future.done()
+
+        service.advance(3)
+
+        assert kinds(events(future.result(timeout=10))) == ["reset"]
 
 
 @pytest.mark.parametrize("ingestion_id", [UNKNOWN, "x", "", UNKNOWN.upper() + "0"])

@@ -130,6 +130,14 @@ def test_lines_are_put_together_from_pieces_however_they_are_cut() -> None:
         assert all(each.endswith(b"\n") for each in whole_lines(pieces))
 
 
+def test_spaces_before_lines_and_after_the_last_one_are_left_out() -> None:
+    body = b'  {"a":" \xe2\x80\xa8  "}\n {"b": 1}\n{"c":1}\n   '
+    for size in range(1, len(body) + 1):
+        pieces = [body[start : start + size] for start in range(0, len(body), size)]
+
+        assert b"".join(whole_lines(pieces)) == b'{"a":" \xe2\x80\xa8  "}\n{"b": 1}\n{"c":1}\n'
+
+
 def test_csv_has_a_column_for_each_field_and_keeps_data_as_json() -> None:
     convert = CsvLines()
     result = {

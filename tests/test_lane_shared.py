@@ -5,7 +5,6 @@ from uuid import uuid4
 
 import pytest
 
-from sluice.api.results import lines
 from sluice.events import Accepted, Event, Finished, Held, Idempotency, Interrupted, Outcome, Paused, Started
 from sluice.ingestion import INTERRUPTED, NEVER, Trouble
 from sluice.journal import Saved, SavedIngestion, SavedKey
@@ -57,15 +56,13 @@ def test_interrupted_batch_waits_again_with_no_attempt_counted(idle: Bench) -> N
     assert forecast.position == 2
 
 
-def test_interruption_is_progress_and_lets_a_waiting_lane_go_on(idle: Bench) -> None:
+def test_interruption_lets_a_waiting_lane_go_on(idle: Bench) -> None:
     job = idle.submit([1, 2, 3], Priority.LOW)
     record(idle, Started(job.ingestion_id, (0, 1, 2), 1.0))
-    progress = idle.lane.progress
     before = idle.lane.next_start(2.0)
 
     record(idle, Interrupted(9.0))
 
-    assert progress.is_set()
     assert (before, idle.lane.next_start(2.0)) == (NEVER, 9.0)
 
 
@@ -209,28 +206,3 @@ def test_restored_running_batch_ends_as_if_its_start_had_been_seen(idle: Bench) 
     record(idle, Finished(job.ingestion_id, done((0, 1, 2)), 4.0, 4.0))
     assert idle.lane.running is None
     assert idle.statuses(job.ingestion_id) == ["completed", "yet_to_start"]
-
-
-def test_follower_of_results_goes_on_with_what_is_there_after_a_restoration(idle: Bench) -> None:
-    job = accepted(0)
-    start, finish = Started(job.ingestion_id, (0, 1, 2), 2.0), Finished(job.ingestion_id, done((0, 1, 2)), 4.0, 4.0)
-    idle.lane.restore(Saved(saved(job, started=1), (), 2.0, running=start))
-    pieces: list[bytes] = []
-
-    async def follow() -> None:
-        async for piece in lines(idle.lane, idle.lane.ingestions[job.ingestion_id], follow=True):
-            pieces.append(piece)
-
-    following = idle.loop.create_task(follow())
-    idle.loop.advance(1)
-    idle.journal.attach(lambda event: None, idle.lane.restore)  # the lane misses what comes now
-    idle.loop.run_until_complete(idle.journal.append([start, finish]))
-    idle.loop.advance(1)
-    before = list(pieces)
-
-    idle.lane.restore(Saved(saved(job, started=1), (), 2.0))
-    idle.loop.advance(TICK)
-
-    assert before == []
-    assert b"".join(pieces).count(b"\n") == 3
-    assert following.done()

@@ -7,6 +7,7 @@ from typing import Any
 from sluice.api.body import NOT_JSON
 from sluice.api.places import FULL
 from sluice.api.route import JSON, UNKNOWN
+from sluice.api.streams import TOO_MANY_STREAMS
 from sluice.notice import KINDS, RESET
 from sluice.problem import FieldProblem, described, documented
 
@@ -140,6 +141,13 @@ TOO_FAST: Responses = {
         HTTPStatus.TOO_MANY_REQUESTS,
         TOO_MANY.format(1000),
         headers=described({"Retry-After": "In how many seconds the next one may come.", **RATE_HEADERS}),
+    )
+}
+TOO_MANY_OPEN: Responses = {
+    429: documented(
+        HTTPStatus.TOO_MANY_REQUESTS,
+        TOO_MANY_STREAMS.format(1000),
+        headers=described({"Retry-After": "In how many seconds to try again."}),
     )
 }
 NO_ROOM: Responses = {

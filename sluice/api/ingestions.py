@@ -18,12 +18,14 @@ from sluice.api.documented import (
     NOT_FOUND,
     NOT_RECORDED,
     RESULTS,
+    TOO_MANY_OPEN,
     conflict,
     not_allowed,
     request_body,
 )
 from sluice.api.results import lines
-from sluice.api.route import JSON, IngestionId, LaneName, find, lane_of, lanes_of, may_see, still
+from sluice.api.route import JSON, IngestionId, LaneName, find, lane_of, lanes_of, may_see, still, stream_of
+from sluice.api.streams import Streams
 from sluice.clock import Clock
 from sluice.ingestion import Ingestion
 from sluice.lane import Lane
@@ -36,7 +38,7 @@ LIST_PAGE = 100
 LIST_LOOKS = 10_000
 
 
-def add_routes(router: APIRouter, clock: Clock) -> None:
+def add_routes(router: APIRouter, clock: Clock, streams: Streams) -> None:
     """Add `/status`, `/results` and `/ingestions`."""
 
     @router.get(
@@ -71,6 +73,7 @@ def add_routes(router: APIRouter, clock: Clock) -> None:
             **NOT_FOUND,
             **not_allowed("POST", "/results/1"),
             **FOLLOW_PROBLEM,
+            **TOO_MANY_OPEN,
             **NOT_RECORDED,
         },
     )
@@ -83,7 +86,10 @@ def add_routes(router: APIRouter, clock: Clock) -> None:
         lane, ingestion = await find(request, ingestion_id)
         # Once the answer has begun it cannot become a 503 any more.
         await lane.journal.results(ingestion.ingestion_id, 0, 0)
-        return StreamingResponse(lines(lane, ingestion, follow=follow), media_type=NDJSON)
+        if not follow:
+            return StreamingResponse(lines(lane, ingestion), media_type=NDJSON)
+        followed = lines(lane, ingestion, stream_of(request), lambda: streams.longest_silence(request))
+        return streams.answer(request, followed, NDJSON)
 
     @router.get(
         "/ingestions",

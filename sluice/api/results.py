@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 from pydantic_core import to_json
 
@@ -10,26 +10,34 @@ from sluice.clock import utc
 from sluice.ingestion import Ingestion
 from sluice.journal import JournalError, Result
 from sluice.lane import Lane
+from sluice.stream import Stream
 
 logger = logging.getLogger(__name__)
 
 WINDOW = 1000  # IDs
+# White space before JSON is none of its content, whoever reads the line; an empty line would be an error to some.
+HEARTBEAT = b" "
 
 
-async def lines(lane: Lane, ingestion: Ingestion, *, follow: bool) -> AsyncIterator[bytes]:
+async def lines(
+    lane: Lane,
+    ingestion: Ingestion,
+    stream: Stream | None = None,
+    longest_silence: Callable[[], float] = lambda: 0,
+) -> AsyncIterator[bytes]:
     """Yield a JSON line per finished ID, in the order of the IDs, some at a time.
 
-    With `follow`, wait for each until the ingestion is done (or expired, or the
-    server stops); what is cancelled has no line. Ends early if the journal cannot be
-    read any more.
+    With a `stream` to learn from, wait for each until the ingestion is done (or expired,
+    or the server stops), and yield a space whenever there was nothing for
+    `longest_silence()` seconds, unless that is 0 or less: the end. What is cancelled has no
+    line. Ends early if the journal cannot be read any more.
     """
     position = 0
     while True:
-        progress = lane.progress
         ingestion = lane.ingestions.get(ingestion.ingestion_id, ingestion)
         limit = min(position + WINDOW, ingestion.started * ingestion.batch_size, len(ingestion.ids))
         end = limit
-        if follow:
+        if stream:
             end = next((each for each in range(position, limit) if not ingestion.has_ended(each)), limit)
         if end > position:
             try:
@@ -41,10 +49,16 @@ async def lines(lane: Lane, ingestion: Ingestion, *, follow: bool) -> AsyncItera
                 yield b"".join(_line(ingestion, result) for result in results)
             position = results[-1].position + 1 if results else end
             await asyncio.sleep(0)
-        elif follow and not (ingestion.is_done or lane.is_closing):
-            await progress.wait()
-        else:
+        elif (
+            stream is None
+            or ingestion.is_done
+            or ingestion.ingestion_id not in lane.ingestions
+            or lane.is_closing
+            or (longest := longest_silence()) <= 0
+        ):
             return
+        elif not await stream.has_news(lane, ingestion.ingestion_id, longest):
+            yield HEARTBEAT
 
 
 def _line(ingestion: Ingestion, result: Result) -> bytes:

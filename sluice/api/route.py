@@ -15,6 +15,7 @@ from sluice.lane import Lane
 from sluice.lanes import Lanes
 from sluice.problem import FieldProblem, ProblemError
 from sluice.schemas import INGESTION_ID_EXAMPLE
+from sluice.stream import Stream
 
 UNKNOWN = "No ingestion with this id is known: unknown or expired."
 LaneName = Annotated[str, Query(description="The lane.")]
@@ -44,6 +45,12 @@ def lanes_of(request: Request) -> Lanes:
     """Return the lanes that the lifespan made."""
     lanes: Lanes = request.scope["state"]["lanes"]
     return lanes
+
+
+def stream_of(request: Request) -> Stream:
+    """Return the stream of what happens to the lanes, that the lifespan made."""
+    stream: Stream = request.scope["state"]["stream"]
+    return stream
 
 
 def lane_of(request: Request, name: str) -> Lane:

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,7 @@ from sluice.models import IngestionStatus
 from sluice.schemas import StatusResponse
 
 COLUMNS = ("id", "batch_id", "status", "attempts", "finished_at", "data", "error")
+HEARTBEATS = re.compile(rb"^ +", re.MULTILINE)
 Write = Callable[[bytes], object]
 
 
@@ -61,15 +63,18 @@ def least_lines(status: StatusResponse) -> int:
 
 
 def whole_lines(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """Yield what comes as pieces that end with the end of a line; raise `TruncatedError` if the last line has none."""
+    """Yield what comes as pieces that end with the end of a line; raise `TruncatedError` if the last line has none.
+
+    Spaces before a line are left out: they say that there was none for a while.
+    """
     rest: list[bytes] = []
     for piece in pieces:
         end = piece.rfind(b"\n") + 1
         if end:
-            yield b"".join([*rest, piece[:end]])
+            yield HEARTBEATS.sub(b"", b"".join([*rest, piece[:end]]))
             rest = []
         rest.append(piece[end:])
-    if any(rest):
+    if b"".join(rest).strip(b" "):
         raise TruncatedError("the results break off within a line")
 
 
