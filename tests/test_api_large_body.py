@@ -488,12 +488,17 @@ def test_quotes_in_a_text_are_no_members(client: TestClient, reason: str) -> Non
     assert response.json()["paused"]["reason"] == reason
 
 
-@pytest.mark.parametrize(("method", "path"), [("POST", "/queue/pause"), ("PATCH", "/ingestions/{id}")])
+@pytest.mark.parametrize(
+    ("method", "path", "limit"),
+    [("POST", "/queue/pause", 4096), ("PATCH", "/ingestions/{id}", 4096), ("POST", "/session", 1024)],
+)
 @pytest.mark.parametrize("declared", [True, False])
-def test_body_without_ids_is_bounded_by_64_kib(client: TestClient, method: str, path: str, declared: bool) -> None:
+def test_body_without_ids_is_bounded(client: TestClient, method: str, path: str, limit: int, declared: bool) -> None:
     path = path.format(id=client.post("/ingest", json={"ids": [1], "priority": "LOW"}).json()["ingestion_id"])
-    chunks = [b" " * 10_000] * 7
+    chunks = [b" " * 1000] * (limit // 1000 + 1)
 
     response = client.request(method, path, content=b"".join(chunks) if declared else iter(chunks), headers=JSON)
+    fits = client.request(method, path, content=b" " * limit, headers=JSON)
 
-    assert_problem(response, 413, "The body has more than 65536 bytes.")
+    assert_problem(response, 413, f"The body has more than {limit} bytes.")
+    assert fits.status_code == 400

@@ -11,7 +11,8 @@ from starlette.requests import ClientDisconnect
 from sluice.problem import ProblemError, validation_problem
 
 NOT_JSON = "Send the body as JSON, with the header 'Content-Type: application/json'."
-SMALL = 64 * 1024  # bytes that are validated in one go, at most, and that a body without IDs may have
+SMALL = 64 * 1024  # bytes that are validated in one go, at most
+WITHOUT_IDS = 4 * 1024  # bytes that a body without IDs may have
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -71,10 +72,10 @@ class Incoming:
         return ProblemError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, detail)
 
 
-async def read_json(request: Request, model: type[Model]) -> Model:
-    """Return a small body as `model`; raise a 413, 415, 400 or 422 if it is over `SMALL` or not what is asked for."""
-    body = Incoming(request, SMALL)
-    await body.read_on(SMALL + 1)
+async def read_json(request: Request, model: type[Model], limit: int = WITHOUT_IDS) -> Model:
+    """Return a body of at most `limit` bytes as `model`; raise a 413, 415, 400 or 422 if it is none."""
+    body = Incoming(request, limit)
+    await body.read_on(limit + 1)
     return validated(model, body.buffer)
 
 

@@ -15,6 +15,8 @@ from sluice.problem import ProblemError, documented
 from sluice.secure_headers import is_encrypted
 from sluice.settings import Settings
 
+LONGEST_REQUEST = 1024  # bytes, of which anyone may send some
+
 
 class SessionRequest(BaseModel):
     """What `POST /session` takes."""
@@ -57,7 +59,7 @@ def add_routes(router: APIRouter, settings: Settings, keys: Keys) -> None:
     )
     async def sign_in(request: Request) -> Response:
         """Set a cookie that stands for the key in this browser, for `SESSION_TTL` seconds at most."""
-        wanted = await read_json(request, SessionRequest)
+        wanted = await read_json(request, SessionRequest, LONGEST_REQUEST)
         if keys.is_open:
             return _answer(ANYONE)
         if (signed_in := keys.session(wanted.key)) is None:
