@@ -14,6 +14,7 @@ from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from sluice import problem
+from sluice.secure_headers import for_problems
 from sluice.turnstile import Turnstile
 
 logger = logging.getLogger(__name__)
@@ -248,7 +249,10 @@ class Connection(HttpToolsProtocol):
         self._is_over = True
         self._go_on_by = inf
         answer = problem.response(status, detail, headers={**(headers or {}), "Connection": "close"})
-        fields = (b"%s: %s\r\n" % field for field in chain(self.server_state.default_headers, answer.raw_headers))
+        secured = for_problems(encrypted=self.scheme == "https")
+        fields = (
+            b"%s: %s\r\n" % field for field in chain(self.server_state.default_headers, answer.raw_headers, secured)
+        )
         self._last_words = b"".join((STATUS_LINE[status], *fields, b"\r\n", bytes(answer.body)))
         if self._awaiting == BODY:
             if self.pipeline and self.pipeline[0][0] is self.cycle:

@@ -20,6 +20,7 @@ from sluice.upstream import Json, UpstreamError, UpstreamUnavailable, too_large
 # Seconds that an idle connection is kept. Shorter than any common server keeps it (gunicorn 2,
 # uvicorn, Node and Apache 5): a call on a connection that is just being closed fails.
 KEEP_ALIVE = 1.0
+LONGEST_RETRY_AFTER = 366 * 86_400.0  # seconds; digits can say infinity
 # Compressed, a small body could hide one that takes gigabytes before its size is known.
 PLAIN = {"Accept-Encoding": "identity"}
 WORTH_ANOTHER_ATTEMPT = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS}
@@ -96,7 +97,9 @@ class HttpUpstream:
             return UpstreamUnavailable(f"no answer within {self._timeout:g} s")
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
             return UpstreamUnavailable(type(error).__name__)
-        return _data(bytes(body))
+        data = _data(bytes(body))
+        # Text takes up to six times as much as JSON, which is what is kept and sent.
+        return too_large(self._max_bytes) if data is not None and len(data) > self._max_bytes else data
 
     async def _trace(self, event: str, info: object) -> None:
         """Send nothing that must not be sent any more, now that it comes to that; tell when it was."""
@@ -118,15 +121,16 @@ class HttpUpstream:
         """Return the seconds of a `Retry-After`, which has seconds or an HTTP date (RFC 9110, 10.2.3), or 0."""
         value = headers.get("Retry-After", "").strip()
         if value.isascii() and value.isdecimal():
-            return float(value)
+            return min(float(value), LONGEST_RETRY_AFTER)
         try:
             date = parsedate_to_datetime(value)
         except (ValueError, OverflowError):
             return 0.0
-        return max(0.0, (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp() - self._time())
+        seconds = (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp() - self._time()
+        return min(max(0.0, seconds), LONGEST_RETRY_AFTER)
 
 
-def _data(body: bytes) -> object:
+def _data(body: bytes) -> Json | None:
     """Return the JSON in a body as it came, or its text."""
     if not body:
         return None

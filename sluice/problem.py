@@ -18,6 +18,7 @@ from sluice.admission import FullError
 from sluice.control import ConflictError
 from sluice.intake import OtherSubmissionError
 from sluice.journal import JournalError
+from sluice.secure_headers import for_problems, is_encrypted
 
 logger = logging.getLogger(__name__)
 
@@ -25,6 +26,8 @@ OTHER_BODY = (
     "This Idempotency-Key was used with other IDs, another priority or another lane; "
     "use a new one for a new submission."
 )
+# What the database says of itself is for the log alone.
+AWAY = "Nothing can be recorded now; the log says why."
 JOURNAL_RETRY_AFTER = "5"  # seconds
 MEDIA_TYPE = "application/problem+json"
 # As RFC 9110 names them; Python's own phrases changed to these in 3.13.
@@ -128,7 +131,7 @@ def install(app: FastAPI, amend: Callable[[dict[str, Any]], None]) -> None:
     async def on_journal(request: Request, error: JournalError) -> Response:
         logger.warning("%s %s was refused: %s", request.method, request.url.path, error)
         headers = {"Retry-After": JOURNAL_RETRY_AFTER}
-        return response(HTTPStatus.SERVICE_UNAVAILABLE, f"Nothing can be recorded now: {error}.", headers=headers)
+        return response(HTTPStatus.SERVICE_UNAVAILABLE, AWAY, headers=headers)
 
     @app.exception_handler(ClientDisconnect)
     async def on_disconnect(request: Request, error: ClientDisconnect) -> Response:
@@ -155,7 +158,10 @@ def install(app: FastAPI, amend: Callable[[dict[str, Any]], None]) -> None:
 
     @app.exception_handler(Exception)
     async def on_bug(request: Request, error: Exception) -> Response:
-        return response(HTTPStatus.INTERNAL_SERVER_ERROR, "The server failed; its log says why.")
+        answer = response(HTTPStatus.INTERNAL_SERVER_ERROR, "The server failed; its log says why.")
+        # Starlette answers this one outside of all middleware.
+        answer.raw_headers += for_problems(encrypted=is_encrypted(request.scope))
+        return answer
 
     app.openapi = lambda: _openapi(app, amend)  # type: ignore[method-assign]
 

@@ -19,6 +19,11 @@ def is_encrypted(scope: Scope) -> bool:
     return scope["scheme"] == "https" or FORWARDED in scope["headers"]
 
 
+def for_problems(*, encrypted: bool) -> list[tuple[bytes, bytes]]:
+    """Return what is told with a problem where the middleware does not see it."""
+    return [*ALWAYS, NOT_KEPT, *([ENCRYPTED] if encrypted else [])]
+
+
 class SecureHeaders:
     """An ASGI middleware that adds what browsers are to be told (OWASP, HTTP Headers Cheat Sheet)."""
 

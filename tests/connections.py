@@ -123,6 +123,8 @@ class Client:
         assert problem.keys() == {"type", "title", "status", "detail"}
         assert b"application/problem+json" in head
         assert b"connection: close" in head
+        assert b"x-content-type-options: nosniff" in head
+        assert b"cache-control: no-store" in head
         assert self.is_closed
         assert self.statuses == [problem["status"]]
         return self.statuses[0]

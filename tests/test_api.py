@@ -270,7 +270,11 @@ def test_bug_is_a_500_in_the_same_shape(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr("sluice.api.describe.Description.status", lambda *_: 1 / 0)
 
     with TestClient(app, raise_server_exceptions=False) as client:
-        assert_problem(client.get(f"/status/{submit(client, [1])}"), 500, "log")
+        response = client.get(f"/status/{submit(client, [1])}")
+
+        assert_problem(response, 500, "log")
+        assert response.headers["x-content-type-options"] == "nosniff"
+        assert response.headers["cache-control"] == "no-store"
 
 
 @pytest.mark.parametrize(

@@ -117,13 +117,20 @@ def test_call_that_failed_leaves_nothing_behind_for_the_next(server: LocalServer
         (b"NaN", "NaN"),
         (b'"\\ud800"', '"\\ud800"'),
         (b"[" * 900, "[" * 900),
-        (b"x" * MAX_BYTES, "x" * MAX_BYTES),
+        (b"x" * (MAX_BYTES - 2), "x" * (MAX_BYTES - 2)),
     ],
 )
 def test_body_is_json_or_else_text(server: LocalServer, body: bytes, answer: object) -> None:
     server.responses[7] = response(200, body)
 
     assert process(server, batch(7)) == [answer]
+
+
+@pytest.mark.parametrize("body", [b"x" * (MAX_BYTES - 1), b"\n" * (MAX_BYTES // 2), b"\x00" * (MAX_BYTES // 6 + 1)])
+def test_text_whose_json_is_over_max_bytes_fails_for_good(server: LocalServer, body: bytes) -> None:
+    server.responses[7] = response(200, body)
+
+    assert str(only(process(server, batch(7)))) == TOO_LARGE
 
 
 def test_answer_without_content_is_null(server: LocalServer) -> None:
@@ -225,7 +232,7 @@ def test_refused_connection_is_worth_another_attempt() -> None:
     [
         ("120", 120.0),
         (" 120 ", 120.0),
-        ("9" * 400, float("inf")),
+        ("9" * 400, 366 * 86_400.0),
         (formatdate(EPOCH + 90, usegmt=True), 90.0),
         ("Friday, 15-Jan-27 08:01:30 GMT", 90.0),  # the obsolete forms that RFC 9110, 5.6.7, has accepted
         ("Fri Jan 15 08:01:30 2027", 90.0),

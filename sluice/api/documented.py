@@ -9,7 +9,7 @@ from sluice.api.places import FULL
 from sluice.api.route import JSON, UNKNOWN
 from sluice.api.streams import TOO_MANY_STREAMS
 from sluice.notice import KINDS, RESET
-from sluice.problem import FieldProblem, described, documented
+from sluice.problem import AWAY, FieldProblem, described, documented
 
 Responses = dict[int | str, dict[str, Any]]
 
@@ -131,7 +131,7 @@ NOT_FOUND: Responses = {404: documented(HTTPStatus.NOT_FOUND, UNKNOWN)}
 NOT_RECORDED: Responses = {
     503: documented(
         HTTPStatus.SERVICE_UNAVAILABLE,
-        "Nothing can be recorded now: the journal cannot be written.",
+        AWAY,
         headers=described({"Retry-After": "In how many seconds to try again."}),
     )
 }

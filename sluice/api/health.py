@@ -6,12 +6,11 @@ from fastapi import APIRouter, Request
 
 from sluice.api.documented import not_allowed
 from sluice.api.route import lanes_of
-from sluice.problem import ProblemError, documented
+from sluice.problem import AWAY, ProblemError, documented
 from sluice.schemas import HealthResponse
 from sluice.service import Service
 
 STOPPING = "The server is stopping."
-AWAY = "Nothing can be recorded now; the log says why."
 
 
 async def obstacle(request: Request, service: Service) -> str | None:
