@@ -64,6 +64,11 @@ class Keys:
         """Whether no key is needed."""
         return not self._keys
 
+    @property
+    def secret(self) -> bytes:
+        """What processes with the same keys share, and nobody else knows if there are any."""
+        return sha256(b"shared by " + b"".join(sorted(key.digest for key in self._keys))).digest()
+
     def caller(self, secret: str) -> Caller | None:
         """Return whose secret this is, or None. Takes as long whatever the secret is."""
         key = self._known(secret)

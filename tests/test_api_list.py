@@ -81,6 +81,7 @@ def test_filters_let_through_what_has_the_status_and_the_priority(service: Servi
     [
         ("cursor=x", "cursor"),
         ("cursor=-1", "cursor"),
+        ("cursor=18446744073709551616", "cursor"),
         ("cursor=", "cursor"),
         ("limit=0", "limit"),
         ("limit=1001", "limit"),

@@ -5,6 +5,7 @@ from starlette.routing import BaseRoute
 
 from sluice import dashboard
 from sluice.api import docs, health, ingest, ingestions, live, metrics, queue, session, timeline
+from sluice.api.cursor import Cursors
 from sluice.api.large_body import BodyReader
 from sluice.api.streams import Streams
 from sluice.keys import Keys
@@ -18,7 +19,7 @@ def routes(settings: Settings, service: Service, keys: Keys) -> list[BaseRoute]:
     bodies = BodyReader(settings.max_body_bytes, settings.longest)
     streams = Streams(settings.max_streams, service.clock)
     ingest.add_routes(router, settings, service.clock, bodies)
-    ingestions.add_routes(router, service.clock, streams)
+    ingestions.add_routes(router, service.clock, streams, Cursors(keys.secret))
     queue.add_routes(router, service.clock)
     timeline.add_routes(router, settings, service.clock, bodies)
     live.add_routes(router, streams)

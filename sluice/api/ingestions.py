@@ -8,6 +8,7 @@ from fastapi.responses import StreamingResponse
 
 from sluice import control
 from sluice.api.body import read_json
+from sluice.api.cursor import LARGEST, Cursors
 from sluice.api.describe import Description
 from sluice.api.documented import (
     BODY_PROBLEMS,
@@ -38,7 +39,7 @@ LIST_PAGE = 100
 LIST_LOOKS = 10_000
 
 
-def add_routes(router: APIRouter, clock: Clock, streams: Streams) -> None:
+def add_routes(router: APIRouter, clock: Clock, streams: Streams, cursors: Cursors) -> None:
     """Add `/status`, `/results` and `/ingestions`."""
 
     @router.get(
@@ -102,14 +103,15 @@ def add_routes(router: APIRouter, clock: Clock, streams: Streams) -> None:
         status: Annotated[IngestionStatus | None, Query(description="Only those with this status.")] = None,
         priority: Annotated[PriorityName | None, Query(description="Only those with this priority.")] = None,
         lane: LaneName | None = None,
-        cursor: Annotated[int | None, Query(ge=0, description="`next_cursor` of the page before.")] = None,
+        cursor: Annotated[int | None, Query(ge=0, le=LARGEST, description="`next_cursor` of the page before.")] = None,
         limit: Annotated[int, Query(ge=1, le=PAGE, description="How many to show, at most.")] = LIST_PAGE,
     ) -> Response:
         """List ingestions, newest first. A page can have fewer than `limit` and still not be the last one."""
         lanes = lanes_of(request)
         shown: list[tuple[Lane, Ingestion]] = []
         looks, reached = 0, None
-        for owner, ingestion in lanes.newest(lanes if lane is None else [lane_of(request, lane).name], cursor):
+        names = lanes if lane is None else [lane_of(request, lane).name]
+        for owner, ingestion in lanes.newest(names, None if cursor is None else cursors.reveal(cursor)):
             if len(shown) == limit or looks == LIST_LOOKS:
                 break
             looks, reached = looks + 1, ingestion.seq
@@ -121,7 +123,7 @@ def add_routes(router: APIRouter, clock: Clock, streams: Streams) -> None:
                 shown.append((owner, ingestion))
         else:
             reached = None
-        next_cursor = None if reached is None else str(reached)
+        next_cursor = None if reached is None else str(cursors.hide(reached))
         descriptions = {name: Description(each, clock) for name, each in lanes.items()}
         described = []
         for owner, ingestion in shown:
