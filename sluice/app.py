@@ -88,12 +88,12 @@ def create_app(
         # FastAPI would look for OpenTelemetry at every request, and call out wherever it is pointed to.
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
-    access.guard(app.routes, keys)
+    access.guard(app.routes, keys, settings.hosts)
     app.add_middleware(SecureHeaders)
     app.add_middleware(RequestMetrics)
 
     def amend(openapi: dict[str, Any]) -> None:
-        access.document(openapi, keys)
+        access.document(openapi, keys, settings.hosts)
         name_lanes(openapi, settings.by_lane)
 
     problem.install(app, amend)

@@ -80,6 +80,9 @@ class Settings(BaseSettings):
         Field(repr=False, description="`name:role:sha256` entries, as `python -m sluice key` makes them; unset: open"),
     ] = None
     session_ttl: Annotated[Seconds, Field(description="seconds that a browser stays signed in")] = 43_200.0
+    allowed_hosts: Annotated[
+        str | None, Field(description="names that the service is reached by, without ports; unset: any")
+    ] = None
     max_ids: Annotated[int, Field(ge=1, description="IDs per ingestion, at most")] = 1_000_000
     max_backlog_ids: Annotated[int, Field(ge=1, description="IDs that wait in a lane, at most")] = 20_000_000
     max_waiting: Annotated[int, Field(ge=1, description="ingestions that wait in a lane, at most")] = 100_000
@@ -128,6 +131,11 @@ class Settings(BaseSettings):
         return read_keys(self.api_keys or "")
 
     @property
+    def hosts(self) -> frozenset[str]:
+        """The names that the service is reached by; none where any will do."""
+        return frozenset((self.allowed_hosts or "").replace(",", " ").lower().split())
+
+    @property
     def longest(self) -> int:
         """How many IDs an ingestion can have: more than may wait would never be let in."""
         return min(self.max_ids, self.max_backlog_ids)
@@ -161,6 +169,13 @@ class Settings(BaseSettings):
     def _has_sound_keys(cls, text: str | None) -> str | None:
         if text is not None and not read_keys(text):
             raise ValueError("has no entry; unset it for a service that is open to all")
+        return text
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _has_a_host(cls, text: str | None) -> str | None:
+        if text is not None and not text.replace(",", " ").split():
+            raise ValueError("has no name; unset it for a service that is reached by any")
         return text
 
     @field_validator("database_url")

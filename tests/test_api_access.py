@@ -322,6 +322,20 @@ def test_page_of_another_site_can_change_nothing(api_keys: str | None, headers: 
         assert service.client.post("/queue/pause", headers=own).status_code == 200
 
 
+@pytest.mark.parametrize("api_keys", [API_KEYS, None])
+def test_service_with_names_answers_to_them_alone(api_keys: str | None) -> None:
+    settings = Settings(api_keys=api_keys, allowed_hosts="sluice.example, [::1]", shutdown_grace=0)
+    with serving(settings) as service:
+        for host in ("evil.example", "testserver", "sluice.example.evil", "", "evil.example:80"):
+            headers = {"Host": host, **key("otto")}
+            for path in ("/", "/queue", "/openapi.json"):
+                assert_problem(service.client.get(path, headers=headers), 421, "another name")
+            assert_problem(service.client.post("/queue/pause", headers=headers), 421, "another name")
+            assert service.client.get("/healthz", headers=headers).status_code == 200
+        for host in ("sluice.example", "Sluice.Example:8000", "[::1]:8000"):
+            assert service.client.get("/queue", headers={"Host": host, **key("otto")}).status_code == 200
+
+
 def test_service_without_keys_is_open_and_says_who_everyone_is() -> None:
     with serving(Settings(shutdown_grace=0)) as service:
         assert service.client.get("/session").json() == {"name": None, "role": "admin"}

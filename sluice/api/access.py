@@ -1,6 +1,7 @@
 """Who may ask for what: a rule for every route, and how it is kept."""
 
-from collections.abc import Iterable
+import re
+from collections.abc import Collection, Iterable
 from http import HTTPStatus
 from typing import Any, NamedTuple
 
@@ -19,8 +20,12 @@ CHALLENGE = {"WWW-Authenticate": 'Bearer realm="sluice"'}
 CHALLENGED = described({"WWW-Authenticate": "How to send a key (RFC 6750)."})
 NO_KEY = "Send a key: 'Authorization: Bearer <key>' or 'X-API-Key: <key>'."
 WRONG_KEY = "This key is not, or no longer, valid."
+OTHER_HOST = "This server has another name; ALLOWED_HOSTS has those that it answers to."
 CROSS_SITE = "The request comes from a page of another site."
 OF_INTEREST = frozenset({b"authorization", b"x-api-key", b"cookie", b"sec-fetch-site", b"origin", b"host"})
+PORT = re.compile(r":\d*$")
+# Those who look after a server often know its address alone, and there is nothing to learn.
+FOR_PROBES = ("/healthz", "/readyz")
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
 PUBLIC = frozenset[Role]()
@@ -69,8 +74,11 @@ class _Credentials(NamedTuple):
     host: str
 
 
-def guard(routes: Iterable[BaseRoute], keys: Keys) -> None:
-    """Have every route keep its rule; raise `LookupError` for one that has none."""
+def guard(routes: Iterable[BaseRoute], keys: Keys, hosts: Collection[str] = ()) -> None:
+    """Have every route keep its rule, and answer under the names of `hosts` alone, if there are any.
+
+    Raises `LookupError` for a route that has no rule.
+    """
     for route in routes:
         if not isinstance(route, Route):
             raise LookupError(f"there is no rule for {route}")
@@ -81,8 +89,9 @@ def guard(routes: Iterable[BaseRoute], keys: Keys) -> None:
         rules = {RULES[name] for name in names}
         if len(rules) != 1:
             raise LookupError(f"{route.path} has several rules")
-        if not keys.is_open or not methods <= SAFE:
-            route.app = _guarded(route.app, keys, *rules)
+        names_of_this = () if route.path in FOR_PROBES else hosts
+        if names_of_this or not keys.is_open or not methods <= SAFE:
+            route.app = _guarded(route.app, keys, *rules, hosts=names_of_this)
 
 
 def caller_of(request: Request) -> Caller:
@@ -97,7 +106,7 @@ def address_or_name(request: Request) -> str:
     return caller_of(request).name or (request.client.host if request.client else "")
 
 
-def document(openapi: dict[str, Any], keys: Keys) -> None:
+def document(openapi: dict[str, Any], keys: Keys, hosts: Collection[str] = ()) -> None:
     """Add to an OpenAPI document which operations need a key, and what is answered without a good one."""
     openapi.setdefault("components", {})["securitySchemes"] = {
         "bearer": {"type": "http", "scheme": "bearer"},
@@ -108,6 +117,8 @@ def document(openapi: dict[str, Any], keys: Keys) -> None:
         for method, operation in operations.items():
             roles = RULES[f"{method.upper()} {path}"]
             responses = operation["responses"]
+            if hosts and path not in FOR_PROBES:
+                responses["421"] = documented(HTTPStatus.MISDIRECTED_REQUEST, OTHER_HOST)
             if roles:
                 # The empty one: a service without keys asks for none.
                 operation["security"] = [
@@ -123,9 +134,11 @@ def document(openapi: dict[str, Any], keys: Keys) -> None:
                 responses["403"] = documented(HTTPStatus.FORBIDDEN, CROSS_SITE)
 
 
-def _guarded(app: ASGIApp, keys: Keys, roles: frozenset[Role]) -> ASGIApp:
+def _guarded(app: ASGIApp, keys: Keys, roles: frozenset[Role], *, hosts: Collection[str]) -> ASGIApp:
     async def serve(scope: Scope, receive: Receive, send: Send) -> None:
         credentials = _credentials(scope)
+        if hosts and PORT.sub("", credentials.host).lower() not in hosts:
+            raise ProblemError(HTTPStatus.MISDIRECTED_REQUEST, OTHER_HOST)
         if scope["method"] not in SAFE:
             _refuse_cross_site(credentials)
         if roles and not keys.is_open:
