@@ -146,6 +146,8 @@ def test_finished_ingestions_are_kept_for_a_day_in_memory_and_seven_in_a_databas
         ("CLIENT_TIMEOUT", "0"),
         ("CLIENT_TIMEOUT", "inf"),
         ("MAX_CONNECTIONS", "0"),
+        ("MAX_STREAMS", "0"),
+        ("ALLOWED_HOSTS", " , "),
         ("SHUTDOWN_GRACE", "-0.1"),
     ],
 )
