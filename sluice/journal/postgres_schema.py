@@ -1,5 +1,8 @@
 """The PostgreSQL schema: its versions, and how a database is brought to the current one."""
 
+import time
+from contextlib import suppress
+
 import psycopg
 from pgqueuer.adapters.persistence import qb
 from pgqueuer.domain.settings import DBSettings, Durability
@@ -8,6 +11,11 @@ from sluice.journal import JournalRefusedError
 
 SCHEMA = "sluice"
 LOCK = int.from_bytes(b"Slce", "big")  # of the advisory lock that migrations are made under
+# Seconds that a migration waits for each table, one try after another. All who use the table wait behind it, so it
+# must not be long, and as a rule shorter than `deadlock_timeout` (1 s): then it is never one of them who has to give
+# way. After that time, on the other hand, PostgreSQL ends an autovacuum that is in the way.
+LOCK_TIMEOUTS = [*[0.3] * 9, 1.5] * 6
+LOCK_PAUSE = 0.2  # seconds
 # Migration k leads from version k to version k + 1. Only ever append, and only what the version before can
 # live with, for its processes still run while this one's start: add tables, add columns that have a default.
 MIGRATIONS = [
@@ -217,7 +225,20 @@ ENGINE = DBSettings(
 
 
 def migrate(connection: psycopg.Connection) -> None:
-    """Bring a database to the current schema, one process at a time; raise `JournalRefusedError` if it is foreign."""
+    """Bring a database to the current schema, one process at a time; raise `JournalRefusedError` if it is foreign.
+
+    Processes of the version before go on meanwhile: it gives way to them and tries again.
+    """
+    *timeouts, last = LOCK_TIMEOUTS
+    for timeout in timeouts:
+        with suppress(psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected):
+            _migrate(connection, timeout)
+            return
+        time.sleep(LOCK_PAUSE)
+    _migrate(connection, last)
+
+
+def _migrate(connection: psycopg.Connection, lock_timeout: float) -> None:
     with connection.transaction():
         connection.execute("SET LOCAL idle_in_transaction_session_timeout = '10s'")  # who freezes holds up all others
         connection.execute("SELECT pg_advisory_xact_lock(%s)", (LOCK,))
@@ -231,6 +252,10 @@ def migrate(connection: psycopg.Connection) -> None:
             raise JournalRefusedError(f"has a schema {SCHEMA} that is something else's; name another database")
         row = connection.execute("SELECT coalesce(max(version), 0) FROM migrations").fetchone()
         assert row is not None
+        if 0 < row[0] < VERSION:
+            connection.execute(f"SET LOCAL lock_timeout = '{lock_timeout}s'")
+            # First, as whoever appends does: the other way round, each could hold what the other waits for.
+            connection.execute("LOCK TABLE lanes")
         # A newer one's tables are not refused: whoever made them took care that this version can go on.
         for number in range(row[0], VERSION):
             connection.execute(MIGRATIONS[number].encode())
