@@ -3,14 +3,16 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from itertools import islice
 from typing import Any
 
-from sluice.events import Event, Finished, Outcome, Started
+from sluice.events import Ended, Event, Finished, Outcome, Part, Started
 from sluice.ingestion import Ingestion
 from sluice.journal.postgres import PostgresJournal
 from sluice.journal.postgres_database import Database
 from sluice.lane import Lane
 from sluice.models import Priority
+from sluice.order import Order
 from sluice.pace import Pace
 from tests.shared_database import set_clock
 from tests.virtual import EPOCH
@@ -41,13 +43,20 @@ class Process:
     """A process that has one lane of a shared database, and follows it."""
 
     def __init__(
-        self, url: str, boot: float, name: str = "default", passed: float = 0.0, *, fills_slots: bool = False
+        self,
+        url: str,
+        boot: float,
+        name: str = "default",
+        passed: float = 0.0,
+        *,
+        aging: float | None = None,
+        fills_slots: bool = False,
     ) -> None:
         self.machine = Machine(boot, passed)
         self.database = Database(url, self.machine, pool_size=3, timeout=5.0)
         self.database.add_lanes([name])
         self.journal = PostgresJournal(self.database, name, INTERVAL, DAY)
-        self.lane = Lane(self.journal, Pace(INTERVAL), 3, name, fills_slots=fills_slots)
+        self.lane = Lane(self.journal, Pace(INTERVAL), 3, name, order=Order(aging), fills_slots=fills_slots)
 
     @asynccontextmanager
     async def running(self, *, following: bool = True) -> AsyncIterator["Process"]:
@@ -72,9 +81,8 @@ class Process:
 
         def propose() -> Sequence[Event]:
             now = self.machine.now()
-            batch = self.lane.next_batch(now)
-            assert batch
-            started[:] = [Started(batch.ingestion_id, batch.positions, now)]
+            first, *others = (Part(*batch[:2]) for batch in self.lane.next_batches(now))
+            started[:] = [Started(*first, now, tuple(others))]
             return started
 
         await self.lane.decide(propose)
@@ -82,11 +90,17 @@ class Process:
         return started[0]
 
     async def finish(self, *outcomes: Outcome) -> None:
+        """End the slot that runs, with what came of all that is in it, in order."""
+
         def propose() -> Sequence[Event]:
             running = self.lane.running
             assert running
-            ended = outcomes or tuple(Outcome(each, 1, data=b'"done"') for each in running.positions)
-            return [Finished(running.ingestion_id, ended, self.machine.now(), self.database.clock.time())]
+            positions = [each for part in running.parts for each in part.positions]
+            left = iter(outcomes or [Outcome(each, 1, data=b'"done"') for each in positions])
+            first, *others = (
+                Ended(part.ingestion_id, tuple(islice(left, len(part.positions)))) for part in running.parts
+            )
+            return [Finished(*first, self.machine.now(), self.database.clock.time(), tuple(others))]
 
         await self.lane.decide(propose)
 
@@ -122,10 +136,11 @@ def state(process: Process) -> object:
             for each in lane.by_seq.values()
         ],
         list(lane.keys.values()),
-        lane.running and (lane.running.ingestion_id, lane.running.positions),
+        lane.running and lane.running.parts,
         lane.held and (shared(lane.held.until), lane.held.reason),
         lane.paused,
         lane.backlog.total,
+        [(batch.ingestion_id, batch.positions) for batch in lane.next_batches(now)],
     )
 
 

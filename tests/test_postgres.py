@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 from sluice import control
-from sluice.events import Idempotency, Interrupted, Outcome, Part, Started
+from sluice.events import Idempotency, Interrupted
 from sluice.ingestion import Ingestion
 from sluice.journal import EarlyError, JournalError, KeyTakenError, LeaseLostError
 from sluice.journal.postgres_follower import TAIL_SECONDS
@@ -74,40 +74,6 @@ def test_process_of_the_version_before_can_go_on_accepting(url: str, run: Run) -
             assert row == (1, 1)
             assert one.lane.ingestions[ingestion_id].owner == ""
             assert list(one.lane.ingestions[ingestion_id].ids) == [1, 2]
-
-    run(scenario())
-
-
-# So many that the planner goes through them by their index.
-OTHERS = """
-    INSERT INTO ingestions (lane, ingestion_id, priority, created_time, batch_size, ids, changed_time)
-    SELECT 'other', gen_random_uuid(), 0, 0, 3, '\\x01000000', 0 FROM generate_series(1, 20000)
-"""
-
-
-def test_slot_with_two_parts_of_one_ingestion_moves_its_cursor_past_both(url: str, run: Run) -> None:
-    async def scenario() -> None:
-        one = Process(url, 100.0, fills_slots=True)
-        async with one.running():
-            await one.journal.take()
-            job = await one.accept([1, 2, 3, 4])
-            await one.start()
-            now = one.machine.now()
-            await one.finish(
-                Outcome(0, 1, error="answered 503", retry_at=now), Outcome(1, 1, data=b"1"), Outcome(2, 1, data=b"1")
-            )
-            with psycopg.connect(url, options="-c search_path=sluice", autocommit=True) as connection:
-                connection.execute(OTHERS)
-                connection.execute("ANALYZE ingestions")
-                pass_time(url, INTERVAL, one)
-                parts = [Part(*batch[:2]) for batch in one.lane.next_batches(one.machine.now())]
-                await one.lane.decide(lambda: [Started(*parts[0], one.machine.now(), (*parts[1:],))])
-                (started,) = connection.execute(
-                    "SELECT started FROM ingestions WHERE ingestion_id = %s", (job.ingestion_id,)
-                ).fetchall()
-
-            assert [part.positions for part in parts] == [(0,), (3,)]
-            assert started == (job.started,) == (2,)
 
     run(scenario())
 

@@ -34,11 +34,16 @@ STEPS = [
 class Fleet:
     """Two processes of one lane, and what can be done by either of them."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, aging: float | None, fills_slots: bool) -> None:
         self.random = random.Random(seed)
+        self.aging, self.fills_slots = aging, fills_slots
         self.url = fresh_database()
-        self.processes = [Process(self.url, 100.0), Process(self.url, 7000.0)]
+        self.processes = [self.process(100.0), self.process(7000.0)]
         self.dispatcher = self.processes[0]
+
+    def process(self, boot: float, passed: float = 0.0) -> Process:
+        """Start one more process, with what all of them are set to."""
+        return Process(self.url, boot, passed=passed, aging=self.aging, fills_slots=self.fills_slots)
 
     async def step(self, step: str) -> None:  # noqa: PLR0912 - one case a step
         process = self.random.choice(self.processes)
@@ -48,19 +53,23 @@ class Fleet:
         match step:
             case "accept":
                 key = Idempotency(str(self.random.random()), b"digest") if self.random.random() < 0.3 else None
-                ids = range(1, self.random.randint(2, 12))
+                # Often so few that several fit into a slot.
+                ids = range(1, self.random.choice([2, 3, self.random.randint(2, 12)]))
                 await process.accept(ids, self.random.choice(list(Priority)), idempotency=key)
             case "start":
                 pass_time(self.url, INTERVAL, *self.processes)
                 await self.dispatcher.journal.catch_up()
                 is_idle = dispatcher.running is None and dispatcher.paused is None
-                if is_idle and dispatcher.next_batch(self.dispatcher.machine.now()):
+                if is_idle and dispatcher.next_batches(self.dispatcher.machine.now()):
                     await self.dispatcher.start()
             case "finish":
                 if dispatcher.running:
-                    ingestion = dispatcher.ingestions[dispatcher.running.ingestion_id]
                     await self.dispatcher.finish(
-                        *(self.outcome(ingestion, position, now) for position in dispatcher.running.positions)
+                        *(
+                            self.outcome(dispatcher.ingestions[part.ingestion_id], position, now)
+                            for part in dispatcher.running.parts
+                            for position in part.positions
+                        )
                     )
             case "take over":
                 self.dispatcher = process
@@ -105,10 +114,17 @@ class Fleet:
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
-@given(steps=st.lists(st.sampled_from(STEPS), min_size=5, max_size=60), seed=st.integers(0, 2**32))
-def test_every_process_has_the_same_state_as_one_that_starts_from_what_is_saved(steps: list[str], seed: int) -> None:
+@given(
+    steps=st.lists(st.sampled_from(STEPS), min_size=5, max_size=60),
+    seed=st.integers(0, 2**32),
+    aging=st.none() | st.sampled_from([1.0, 20.0]),
+    fills_slots=st.booleans(),
+)
+def test_every_process_has_the_same_state_as_one_that_starts_from_what_is_saved(
+    steps: list[str], seed: int, aging: float | None, fills_slots: bool
+) -> None:
     async def scenario() -> None:
-        fleet = Fleet(seed)
+        fleet = Fleet(seed, aging, fills_slots)
         one, other = fleet.processes
         async with one.running(), other.running():
             await one.journal.take()
@@ -117,7 +133,7 @@ def test_every_process_has_the_same_state_as_one_that_starts_from_what_is_saved(
             await one.journal.catch_up()
             await other.journal.catch_up()
 
-            late = Process(fleet.url, 3.0, passed=one.machine.passed)
+            late = fleet.process(3.0, one.machine.passed)
             assert state(one) == state(other)
             assert state(late) == state(one)
 

@@ -14,7 +14,7 @@ from sluice.journal import EarlyError, JournalError, KeyTakenError, LeaseLostErr
 from sluice.journal.postgres_database import Database, LostError
 from sluice.journal.postgres_events import encode, shifted
 from sluice.journal.postgres_follower import READ, Follower
-from sluice.journal.postgres_tables import ACCEPT, APPEND, FORGET, LOCK, RESULTS, TAIL, statements
+from sluice.journal.postgres_tables import ACCEPT, APPEND, FORGET, LOCK, RESULTS, TAIL, parts, statements
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +37,7 @@ class _Lane(NamedTuple):
     last_start: float | None
     running_id: str | None
     running_positions: list[int] | None
+    running_also: list[tuple[str, list[int]]]
     time: float
 
 
@@ -171,8 +172,8 @@ class PostgresJournal:
             raise LeaseLostError(f"lane {self._lane} is another process's")
         if not isinstance(event, Started):
             return event
-        if lane.running_id is not None:
-            if event[:2] != (lane.running_id, tuple(lane.running_positions or ())):
+        if running := parts(lane.running_id, lane.running_positions, lane.running_also):
+            if event.parts != running:
                 raise JournalError("another batch runs")
         elif lane.last_start is not None:
             early = lane.last_start + self._interval - lane.time

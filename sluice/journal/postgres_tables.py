@@ -40,7 +40,7 @@ Statement = tuple[str, Sequence[Any] | Mapping[str, Any]]
 # Whoever appends to a lane holds its row: so positions have no gaps and come in the order of the commits.
 LOCK = """
     UPDATE lanes SET latest_created_time = greatest(latest_created_time, database_time()) WHERE name = %s
-    RETURNING head, epoch, last_start, running_id::text, running_positions, database_time()
+    RETURNING head, epoch, last_start, running_id::text, running_positions, running_also, database_time()
 """
 TAIL = f"""
     SELECT position, kind, body, seq, ids, owner FROM (
@@ -219,6 +219,15 @@ def _text(text: str) -> str:
     return text.replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
+def parts(
+    running_id: object, positions: Sequence[int] | None, also: Sequence[tuple[str, Sequence[int]]]
+) -> tuple[Part, ...]:
+    """Return what is in flight, as a lane's row has it."""
+    if positions is None:
+        return ()
+    return tuple(Part(str(each), tuple(of_it)) for each, of_it in ((running_id, positions), *also))
+
+
 def load(connection: psycopg.Connection, lane: str, offset: float) -> tuple[int, Saved]:
     """Return a lane's head and the lane, in terms of a monotonic clock that is `offset` behind the database's.
 
@@ -245,18 +254,13 @@ def load(connection: psycopg.Connection, lane: str, offset: float) -> tuple[int,
             (lane,),
         )
     ]
-    running_id, last_start = row["running_id"], row["last_start"]
+    last_start = row["last_start"]
+    running = parts(row["running_id"], row["running_positions"], row["running_also"])
     return row["head"], Saved(
         _ingestions(connection, lane, waiting, failed),
         keys,
         last_start=None if last_start is None else last_start - offset,
-        running=running_id
-        and Started(
-            str(running_id),
-            tuple(row["running_positions"]),
-            last_start - offset,
-            tuple(Part(ingestion_id, tuple(positions)) for ingestion_id, positions in row["running_also"]),
-        ),
+        running=Started(*running[0], last_start - offset, running[1:]) if running else None,
         held=None if row["held_until"] is None else Held(row["held_until"] - offset, row["held_reason"]),
         paused=None if row["paused_time"] is None else Paused(row["paused_time"], row["paused_reason"]),
     )
