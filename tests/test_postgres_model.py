@@ -115,7 +115,7 @@ class Fleet:
 
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
-    steps=st.lists(st.sampled_from(STEPS), min_size=5, max_size=60),
+    steps=st.lists(st.sampled_from(STEPS), min_size=20, max_size=60),
     seed=st.integers(0, 2**32),
     aging=st.none() | st.sampled_from([1.0, 20.0]),
     fills_slots=st.booleans(),
