@@ -124,14 +124,16 @@ class Dispatcher:
         if not batches:
             return
         answers = await self._call(together(batches))
-        now = self._clock.now()
+        now, sent = self._clock.now(), self.lane.pace.last_start
         self._log_failures(batches, answers)
 
         def finish() -> Sequence[Event]:
-            if not self._runs(batches):
+            running = self.lane.running
+            if running is None or not self._runs(batches):
                 return []  # recorded before, though the journal could not say so
             first, *others = self._ended(batches, answers, now)
-            finished = Finished(*first, now, self._clock.time(), tuple(others))
+            late = sent if sent > running.at + START_BUDGET else None
+            finished = Finished(*first, now, self._clock.time(), tuple(others), late)
             if hold := self._retry.hold(answers):
                 return [finished, Held(now + hold.seconds, hold.reason)]
             return [finished]

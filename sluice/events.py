@@ -86,13 +86,17 @@ class Ended(NamedTuple):
 
 
 class Finished(NamedTuple):
-    """The upstream is done with the IDs that were last started, and `also` with those that shared their slot."""
+    """The upstream is done with the IDs that were last started, and `also` with those that shared their slot.
+
+    `sent` is when their first call was sent, where that was later than the start lets one expect.
+    """
 
     ingestion_id: str
     outcomes: tuple[Outcome, ...]
     at: float
     time: float
     also: tuple[Ended, ...] = ()
+    sent: float | None = None
 
     @property
     def parts(self) -> tuple[Ended, ...]:

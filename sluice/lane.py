@@ -103,8 +103,9 @@ class Lane(Outlook):
             self.latest_created_time = max(self.latest_created_time, key.created_time)
         self.sequencer.skip_to(saved.next_seq)
         if saved.last_start is not None:
-            self.pace.started(saved.last_start + START_BUDGET)
-        # Whoever waits for the backlog looks at what there is now.
+            # Whoever runs the lane may know that the call was sent later than that.
+            self.pace.started(max(self.pace.last_start, saved.last_start + START_BUDGET))
+        # Whoever waits for the backlog or the progress looks at what there is now.
         replaced.became_ready.set()
         for observer in self.observers:
             observer.restored()
@@ -165,6 +166,8 @@ class Lane(Outlook):
                     self.backlog.update(ingestion)
                 self.running = event
             case Finished():
+                if event.sent is not None:
+                    self.pace.started(max(self.pace.last_start, event.sent))
                 self.pace.finished(sum(len(part.outcomes) for part in event.parts), event.at)
                 self.running = None
                 for ingestion_id, outcomes in event.parts:

@@ -47,6 +47,11 @@ class LaneFactory:
             fills_slots=settings.fill_slots,
         )
 
+    def send_limit(self, name: str) -> float:
+        """Return the seconds in which an upstream that was called sends its first call: to connect takes time."""
+        settings = self.by_lane[name]
+        return 0.0 if settings.url is None or name in self._upstreams else settings.timeout
+
     async def dispatcher(
         self, lane: Lane, stack: AsyncExitStack, may_send: Callable[[], bool] | None = None
     ) -> Dispatcher:

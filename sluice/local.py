@@ -85,6 +85,7 @@ class LocalService:
             return None
         try:
             with no_collections():
-                return SqliteFile(self._settings.database_path, self.clock)
+                send_limits = {name: self._factory.send_limit(name) for name in self._factory.by_lane}
+                return SqliteFile(self._settings.database_path, self.clock, send_limits)
         except JournalRefusedError as error:
             refuse_to_start(f"DATABASE_URL: {error}")

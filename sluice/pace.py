@@ -1,7 +1,7 @@
 """When batches may start and how long they take: arithmetic on times, no clock of its own."""
 
-# Seconds that a recorded start may be older than the call. After a crash the pace counts from the
-# record and this: the call itself can have come no later.
+# Seconds that a recorded start may be older than the call to the upstream. After a restart the pace counts from the
+# record and this, unless the record says that the call was sent later still.
 START_BUDGET = 0.05
 
 

@@ -101,10 +101,11 @@ class SharedService:
     ) -> None:
         if not may_send():
             raise LeaseLostError(f"lane {lane.name}: stopped for longer than its lease")
-        await journal.take()
+        last_start = await journal.take(self._factory.send_limit(lane.name))
         # The call of the last recorded start may have come that much later; but none came in the future:
         # where it is recorded there, the database's clock was set back, and how long ago it came is not known.
-        lane.pace.started(min(lane.pace.last_start + START_BUDGET, self.clock.now()))
+        if last_start is not None:
+            lane.pace.started(min(last_start + START_BUDGET, self.clock.now()))
         stopped = asyncio.Event()
         async with AsyncExitStack() as stack:
             dispatcher = await self._factory.dispatcher(lane, stack, may_send)

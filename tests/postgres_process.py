@@ -89,7 +89,7 @@ class Process:
         assert isinstance(started[0], Started)
         return started[0]
 
-    async def finish(self, *outcomes: Outcome) -> None:
+    async def finish(self, *outcomes: Outcome, sent: float | None = None) -> None:
         """End the slot that runs, with what came of all that is in it, in order."""
 
         def propose() -> Sequence[Event]:
@@ -100,7 +100,7 @@ class Process:
             first, *others = (
                 Ended(part.ingestion_id, tuple(islice(left, len(part.positions)))) for part in running.parts
             )
-            return [Finished(*first, self.machine.now(), self.database.clock.time(), tuple(others))]
+            return [Finished(*first, self.machine.now(), self.database.clock.time(), tuple(others), sent)]
 
         await self.lane.decide(propose)
 

@@ -2,7 +2,7 @@
 
 import shutil
 from array import array
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -40,8 +40,8 @@ class SteppedClock:
 class FileJournal(SqliteJournal):
     """The default lane of a file of its own. Until a lane is made of it, what it has to apply is just noted."""
 
-    def __init__(self, path: Path, clock: Clock) -> None:
-        self.file = SqliteFile(path, clock)
+    def __init__(self, path: Path, clock: Clock, send_limits: Mapping[str, float] = {}) -> None:
+        self.file = SqliteFile(path, clock, send_limits)
         opened = self.file.journal(DEFAULT_LANE)
         super().__init__(self.file, DEFAULT_LANE, opened.replay())
         self.applied: list[Event] = []

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from sluice.events import Event, Started
+from sluice.events import Event, Finished, Started
 from sluice.ingestion import Batch
 from sluice.journal import JournalError
 from sluice.journal.memory import MemoryJournal
@@ -22,12 +22,14 @@ class FlakyJournal(MemoryJournal):
         super().__init__()
         self.is_full = False
         self.delay = 0.0
+        self.appended: list[Event] = []
 
     async def append(self, events: Sequence[Event]) -> None:
         await asyncio.sleep(self.delay)
         if self.is_full:
             raise JournalError("the journal cannot be written: database or disk is full")
         await super().append(events)
+        self.appended += events
 
 
 def test_nothing_starts_while_its_start_cannot_be_recorded(loop: VirtualLoop) -> None:
@@ -82,6 +84,26 @@ def test_pace_counts_from_the_call_however_long_its_record_takes(loop: VirtualLo
     assert len(upstream.calls) == 4
     assert all(5.0 - TICK <= gap <= 5.0 + 3 * delay for gap in gaps(upstream.times))
     assert max(older) <= START_BUDGET
+
+
+@pytest.mark.parametrize(("connecting", "sent"), [(START_BUDGET / 2, None), (2.0, 2.0)])
+def test_end_tells_when_the_call_was_sent_if_its_start_does_not_let_expect_that(
+    loop: VirtualLoop, connecting: float, sent: float | None
+) -> None:
+    journal = FlakyJournal()
+
+    async def behave(batch: Batch) -> None:
+        await asyncio.sleep(connecting)
+        bench.lane.pace.started(loop.time())  # as an upstream that is called over the network has it
+        await asyncio.sleep(1)
+
+    bench = Bench(loop, RecordingUpstream(behave), journal=journal).start()
+    began = loop.time()
+    bench.submit([1], Priority.LOW)
+    loop.advance(4)
+
+    (end,) = (event for event in journal.appended if isinstance(event, Finished))
+    assert end.sent == (sent and pytest.approx(began + sent, abs=TICK))
 
 
 def test_bug_that_ends_the_dispatching_is_told_to_whoever_runs_it(loop: VirtualLoop) -> None:

@@ -182,6 +182,26 @@ def test_restoring_never_takes_numbers_times_or_keys_in_flight_back(idle: Bench)
     assert idle.lane.keys_in_flight == {"k"}
 
 
+def test_restoring_never_takes_back_when_the_call_that_runs_was_sent(idle: Bench) -> None:
+    job = accepted(0, 4)
+    start = Started(job.ingestion_id, (0, 1, 2), 2.0)
+    idle.lane.restore(Saved(saved(job, started=1), (), 2.0, running=start))
+    idle.lane.pace.started(4.0)
+
+    idle.lane.restore(Saved(saved(job, started=1), (), 2.0, running=start))
+
+    assert idle.lane.next_start(4.0) == 4.0 + 5.0
+
+
+def test_end_that_tells_when_its_call_was_sent_moves_the_next_start(idle: Bench) -> None:
+    job = idle.submit([1, 2, 3, 4], Priority.LOW)
+    record(idle, Started(job.ingestion_id, (0, 1, 2), 1.0))
+
+    record(idle, Finished(job.ingestion_id, done((0, 1, 2)), 4.0, 4.0, sent=3.0))
+
+    assert idle.lane.next_start(4.0) == 3.0 + 5.0
+
+
 def test_restored_ingestions_and_keys_are_overtaken_by_no_newcomer(idle: Bench) -> None:
     key = SavedKey(Idempotency("k", b"digest"), str(uuid4()), 9.0)
 

@@ -97,6 +97,12 @@ def test_answers_are_not_written_but_all_else_of_an_end_is() -> None:
     assert read(kind, body) == Finished(JOB, (Outcome(0, 1), WAITS), 11.0, 12.0)
 
 
+def test_when_a_call_was_sent_is_not_written_for_versions_before_do_not_know_it() -> None:
+    finished = Finished(JOB, (Outcome(0, 1),), 11.0, 12.0)
+
+    assert encode(finished._replace(sent=10.5)) == encode(finished)
+
+
 @pytest.mark.parametrize(
     ("event", "moved"),
     [
@@ -109,6 +115,10 @@ def test_answers_are_not_written_but_all_else_of_an_end_is() -> None:
                 11.0 + OFFSET,
                 1_800_000_000.125,
             ),
+        ),
+        (
+            Finished(JOB, (), 11.0, 1_800_000_000.125, sent=10.5),
+            Finished(JOB, (), 11.0 + OFFSET, 1_800_000_000.125, sent=10.5 + OFFSET),
         ),
         (EVENTS[2], Interrupted(12.0 + OFFSET)),
         (EVENTS[3], Held(40.0 + OFFSET, "answered 429")),
@@ -149,7 +159,10 @@ POSITIONS = st.lists(COUNTS, min_size=1, max_size=5).map(tuple)
 ANY: st.SearchStrategy[Event] = st.one_of(
     st.builds(Started, JOBS, POSITIONS, TIMES, also=st.lists(st.builds(Part, JOBS, POSITIONS), max_size=2).map(tuple)),
     st.builds(
-        Finished, JOBS, OUTCOMES, TIMES, TIMES, also=st.lists(st.builds(Ended, JOBS, OUTCOMES), max_size=2).map(tuple)
+        Finished,
+        *(JOBS, OUTCOMES, TIMES, TIMES),
+        also=st.lists(st.builds(Ended, JOBS, OUTCOMES), max_size=2).map(tuple),
+        sent=st.none(),
     ),
     st.builds(Interrupted, TIMES),
     st.builds(Held, TIMES, TEXT),

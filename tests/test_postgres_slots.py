@@ -3,8 +3,8 @@
 import psycopg
 import pytest
 
-from sluice.events import Outcome, Part, Started
-from sluice.journal import JournalError
+from sluice.events import Interrupted, Outcome, Part, Started
+from sluice.journal import EarlyError, JournalError
 from tests.postgres_process import INTERVAL, Process, pass_time
 from tests.shared_database import fresh_database
 from tests.sqlite import Run
@@ -64,5 +64,61 @@ def test_start_can_be_recorded_again_but_only_with_all_that_is_in_its_slot(url: 
 
             assert len(started.parts) == 3
             assert one.lane.running == started._replace(at=started.at + 1.0)
+
+    run(scenario())
+
+
+SENT = 4.5
+
+
+def test_pace_counts_from_when_the_call_was_sent_whoever_runs_the_lane_next(url: str, run: Run) -> None:
+    async def scenario() -> None:
+        one, other = Process(url, 100.0), Process(url, 7000.0)
+        async with one.running(), other.running():
+            await one.accept([1, 2, 3, 4])
+            await one.journal.take()
+            await one.start()
+            pass_time(url, INTERVAL, one, other)
+            await one.finish(sent=100.0 + SENT)
+
+            last_start = await other.journal.take()
+
+            assert last_start == pytest.approx(7000.0 + SENT)
+            with pytest.raises(EarlyError) as early:
+                await other.start()
+            assert early.value.seconds == pytest.approx(SENT)
+            pass_time(url, SENT, one, other)
+            await other.start()
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(("downtime", "latest"), [(2.0, 2.0), (40.0, 30.0)])
+def test_call_that_is_in_flight_at_a_takeover_is_taken_to_be_sent_as_late_as_it_can_have_been(
+    url: str, run: Run, downtime: float, latest: float
+) -> None:
+    async def scenario() -> None:
+        one, other = Process(url, 100.0), Process(url, 7000.0)
+        async with one.running(), other.running():
+            await one.accept([1, 2, 3, 4])
+            await one.journal.take()
+            await one.start()
+            pass_time(url, downtime, one, other)
+
+            first = await other.journal.take(30.0)
+            await other.lane.decide(lambda: [Interrupted(other.machine.now())])
+            second = await one.journal.take(30.0)
+
+            assert first == pytest.approx(7000.0 + latest)
+            assert second == pytest.approx(100.0 + latest)
+
+    run(scenario())
+
+
+def test_lane_that_nothing_was_started_in_has_no_last_start(url: str, run: Run) -> None:
+    async def scenario() -> None:
+        one = Process(url, 100.0)
+        async with one.running():
+            assert await one.journal.take(30.0) is None
 
     run(scenario())

@@ -171,6 +171,45 @@ def test_no_time_has_passed_since_the_last_record_when_the_clock_counts_anew(
     assert lane.held.until == pytest.approx(now.at + 20)
 
 
+SEND_LIMIT = 30.0
+SENT = 4.5
+
+
+def test_pace_counts_from_when_the_call_was_sent_after_a_restart_as_well(path: Path, run: Run) -> None:
+    journal = FileJournal(path, SteppedClock(1000.0))
+    job = accepted(0)
+    done = tuple(Outcome(position, 1, data=b"1") for position in range(3))
+    finish = Finished(job.ingestion_id, done, 1006.0, EPOCH, sent=1000.0 + SENT)
+    run(journal.append([job, Started(job.ingestion_id, (0, 1, 2), 1000.0), finish]))
+    run(journal.close())
+
+    journal = FileJournal(path, SteppedClock(1007.0))
+    lane = Lane(journal, Pace(INTERVAL), batch_size=3)
+    run(journal.close())
+
+    assert lane.pace.ready_at == 1000.0 + SENT + START_BUDGET + INTERVAL
+
+
+@pytest.mark.parametrize("downtime", [1.0, SEND_LIMIT, 3600.0])
+@pytest.mark.parametrize("boot", ["boot 0", "boot 1"])
+def test_call_that_was_in_flight_at_a_kill_is_taken_to_be_sent_as_late_as_it_can_have_been(
+    path: Path, run: Run, downtime: float, boot: str
+) -> None:
+    journal = FileJournal(path, SteppedClock(1000.0))
+    job = accepted(0)
+    run(journal.append([job, Started(job.ingestion_id, (0, 1, 2), 1000.0)]))
+    run(journal.close())
+    # No time has passed since the last record when the clock counts anew.
+    latest = 1000.0 + (downtime if boot == "boot 1" else min(downtime, SEND_LIMIT))
+
+    for _ in range(2):
+        journal = FileJournal(path, SteppedClock(1000.0 + downtime, boot), {"default": SEND_LIMIT})
+        lane = Lane(journal, Pace(INTERVAL), batch_size=3)
+        run(journal.close())
+
+        assert lane.pace.ready_at == latest + START_BUDGET + INTERVAL
+
+
 def test_what_was_interrupted_need_not_wait_after_a_second_restart_that_is_a_reboot(path: Path, run: Run) -> None:
     journal = FileJournal(path, SteppedClock(1000.0))
     event = accepted(0)

@@ -14,7 +14,7 @@ from sluice.journal import EarlyError, JournalError, KeyTakenError, LeaseLostErr
 from sluice.journal.postgres_database import Database, LostError
 from sluice.journal.postgres_events import encode, shifted
 from sluice.journal.postgres_follower import READ, Follower
-from sluice.journal.postgres_tables import ACCEPT, APPEND, FORGET, LOCK, RESULTS, TAIL, parts, statements
+from sluice.journal.postgres_tables import ACCEPT, APPEND, FORGET, LOCK, RESULTS, TAIL, TAKE, parts, statements
 
 logger = logging.getLogger(__name__)
 
@@ -116,16 +116,20 @@ class PostgresJournal:
 
     # What the process asks that this is the journal of
 
-    async def take(self) -> None:
-        """Become the one dispatcher of the lane: whoever was it before can append no start and no end any more."""
+    async def take(self, send_limit: float = 0.0) -> float | None:
+        """Become the one dispatcher of the lane: whoever was it before can append no start and no end any more.
+
+        Return when the last start was, if there was one, in seconds on this machine's
+        monotonic clock. What still runs counts as started `send_limit` seconds after its
+        record, but not later than now.
+        """
         async with self._database.connection() as connection:
-            cursor = await connection.execute(
-                "UPDATE lanes SET epoch = epoch + 1 WHERE name = %s RETURNING epoch", (self._lane,)
-            )
+            cursor = await connection.execute(TAKE, (send_limit, self._lane))
             row = await cursor.fetchone()
         assert row is not None
-        self._epoch = row[0]
+        self._epoch, last_start = row
         await self.catch_up()
+        return None if last_start is None else float(last_start) - self._database.clock.offset
 
     # Appending
 

@@ -67,16 +67,21 @@ def shifted(event: Event, seconds: float) -> Event:
             event = _changed(
                 event, lambda each: each if each.retry_at is None else each._replace(retry_at=each.retry_at + seconds)
             )
-            return event._replace(at=event.at + seconds)
+            sent = None if event.sent is None else event.sent + seconds
+            return event._replace(at=event.at + seconds, sent=sent)
         case _:
             return event
 
 
 def encode(event: Event) -> tuple[str, str]:
-    """Return the kind and the body of an event; answers are not in it, for they are read from the results."""
-    if isinstance(event, Finished):
-        event = _changed(event, lambda each: each._replace(data=None))
+    """Return the kind and the body of an event.
+
+    Answers are not in it, for they are read from the results; nor is when a call was
+    sent, for the lane's row has it, and processes of versions before would refuse it.
+    """
     fields = tuple(event)
+    if isinstance(event, Finished):
+        fields = tuple(_changed(event, lambda each: each._replace(data=None)))[:-1]
     if isinstance(event, Started | Finished) and not event.also:
         fields = fields[:-1]  # as processes from before slots could be shared know it
     return type(event).__name__.lower(), to_json(fields).decode()

@@ -42,6 +42,12 @@ LOCK = """
     UPDATE lanes SET latest_created_time = greatest(latest_created_time, database_time()) WHERE name = %s
     RETURNING head, epoch, last_start, running_id::text, running_positions, running_also, database_time()
 """
+# What is in flight counts as started as late as its call can have been sent: whoever called is gone.
+TAKE = """
+    UPDATE lanes SET epoch = epoch + 1, last_start = CASE WHEN running_id IS NULL THEN last_start
+        ELSE least(last_start + %s, database_time()) END
+    WHERE name = %s RETURNING epoch, last_start
+"""
 TAIL = f"""
     SELECT position, kind, body, seq, ids, owner FROM (
         SELECT *, sum(octet_length(ids)) OVER (ORDER BY position ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING)
@@ -141,9 +147,9 @@ def statements(lane: str, event: Event) -> Iterator[Statement]:
                 ),
             )
         case Finished():
-            yield _outcomes(
-                event.ingestion_id, event.outcomes, event.time, f"{NOTHING_RUNS} WHERE name = %(lane)s", lane
-            )
+            # The greatest of what is not null.
+            ended = f"{NOTHING_RUNS}, last_start = greatest(last_start, %(sent)s) WHERE name = %(lane)s"
+            yield _outcomes(event.ingestion_id, event.outcomes, event.time, ended, lane, event.sent)
             for part in event.also:
                 yield _outcomes(*part, event.time, "SELECT", lane)
         case Interrupted():
@@ -195,12 +201,15 @@ def statements(lane: str, event: Event) -> Iterator[Statement]:
             yield "DELETE FROM keys WHERE lane = %s AND created_time <= %s", (lane, event.time)
 
 
-def _outcomes(ingestion_id: str, outcomes: Sequence[Outcome], time: float, then: str, lane: str) -> Statement:
+def _outcomes(  # noqa: PLR0913, PLR0917 - each is a parameter of the statement
+    ingestion_id: str, outcomes: Sequence[Outcome], time: float, then: str, lane: str, sent: float | None = None
+) -> Statement:
     """Return one statement that writes all outcomes down and then does something else: each costs a batch its time."""
     ended = [each for each in outcomes if each.retry_at is None]
     delayed = [each for each in outcomes if each.retry_at is not None]
     return f"{OUTCOMES}{then}", {
         "lane": lane,
+        "sent": sent,
         "ingestion_id": ingestion_id,
         "time": time,
         "ended": [each.position for each in ended],

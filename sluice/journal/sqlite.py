@@ -2,7 +2,7 @@
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -29,8 +29,11 @@ class SqliteFile:
     that no jump of the wall clock can make a start early.
     """
 
-    def __init__(self, path: Path, clock: Clock) -> None:
-        """Open and lock the file, making it if need be; raise `JournalRefusedError` if it cannot be used."""
+    def __init__(self, path: Path, clock: Clock, send_limits: Mapping[str, float] = {}) -> None:
+        """Open and lock the file, making it if need be; raise `JournalRefusedError` if it cannot be used.
+
+        `send_limits` are the seconds after a recorded start in which its call can have been sent, by lane.
+        """
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="journal")
         self.trouble: str | None = None  # why the last commit failed, if it did
         self._appends: list[_Append] = []
@@ -54,7 +57,7 @@ class SqliteFile:
             self._database.execute("BEGIN EXCLUSIVE")
             if accepted is None:
                 accepted = self.tables.accepted()
-            self._saved = self.tables.load(accepted, clock)
+            self._saved = self.tables.load(accepted, clock, send_limits)
             self._database.execute("COMMIT")
         except sqlite3.Error as error:
             raise JournalRefusedError(f"{path} {_reason(error)}") from error

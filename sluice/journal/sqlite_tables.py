@@ -5,7 +5,7 @@ import sqlite3
 import zlib
 from array import array
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from sluice.clock import Clock
 from sluice.events import (
@@ -89,7 +89,11 @@ class Tables:
                 )
             case Finished():
                 execute(NOTE_CLOCK, (event.at,))
-                execute(f"UPDATE lanes SET {NOTHING_RUNS} WHERE name = ?", (lane,))
+                execute(
+                    f"UPDATE lanes SET {NOTHING_RUNS}, last_start = max(last_start, ifnull(?, last_start))"
+                    " WHERE name = ?",
+                    (event.sent, lane),
+                )
                 for part in event.parts:
                     self._write_outcomes(*part, event.time)
             case Interrupted():
@@ -174,13 +178,14 @@ class Tables:
         self._database.execute("DELETE FROM expired WHERE seq = ?", row)
         return True
 
-    def load(self, accepted: Sequence[AcceptedRow], clock: Clock) -> dict[str, Saved]:
+    def load(self, accepted: Sequence[AcceptedRow], clock: Clock, send_limits: Mapping[str, float]) -> dict[str, Saved]:
         """Return the lanes that were saved, in terms of `clock`; raise `JournalRefusedError` if one is damaged.
 
-        What was in flight goes back among what waits. `accepted` is what `accepted()` returned.
+        What was in flight goes back among what waits; it counts as started as late as its
+        call can have been sent, by `send_limits`. `accepted` is what `accepted()` returned.
         """
         sizes = {each.seq: len(each.ids) for _, each, *_ in accepted}
-        lanes = self._take_over(clock)
+        lanes = self._take_over(clock, send_limits)
         waiting: defaultdict[int, list[tuple[int, float, Trouble]]] = defaultdict(list)
         for seq, position, retry_at, attempts, error in self._database.execute("SELECT * FROM waiting"):
             waiting[seq].append((position, retry_at, Trouble(attempts, error, is_final=False)))
@@ -260,7 +265,7 @@ class Tables:
                 raise JournalRefusedError(f"is damaged: ingestion {seq} cannot have started {started} batches")
             yield lane, accepted, started, is_cancelled, gives_up, changed_time
 
-    def _take_over(self, clock: Clock) -> dict[str, sqlite3.Row]:
+    def _take_over(self, clock: Clock, send_limits: Mapping[str, float]) -> dict[str, sqlite3.Row]:
         """Put the file in terms of this process's clock, and what was in flight back among what waits."""
         execute, now, origin = self._database.execute, clock.now(), clock.origin
         execute("INSERT OR IGNORE INTO machine VALUES (1, ?, ?)", (origin, now))
@@ -269,6 +274,11 @@ class Tables:
         execute("UPDATE machine SET origin = ?, clock = ?", (origin, then + shift))
         execute("UPDATE lanes SET last_start = last_start + ?1, held_until = held_until + ?1", (shift,))
         execute("UPDATE waiting SET retry_at = retry_at + ?", (shift,))
+        for name, seconds in send_limits.items():
+            execute(
+                "UPDATE lanes SET last_start = min(last_start + ?, ?) WHERE name = ? AND running_seq IS NOT NULL",
+                (seconds, now, name),
+            )
         execute(f"{INTERRUPT} {RETRY}", (then + shift, INTERRUPTED))
         execute(f"UPDATE lanes SET {NOTHING_RUNS}")
         cursor = self._database.cursor()
