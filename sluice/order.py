@@ -59,12 +59,14 @@ class Work(NamedTuple):
 
     What is not in the backlog is new: it takes its slots from what is behind it. Whatever
     number it will get (others may give it, and have given many), it is behind all that have one.
+    It ends with its stretches or, if it `awaits_retries`, with what is still to be tried again.
     """
 
     priority: Priority
     created_time: float
     stretches: tuple[Stretch, ...]
     seq: int = sys.maxsize
+    awaits_retries: bool = True
 
     @property
     def slots(self) -> int:
@@ -86,3 +88,15 @@ def work_of(ingestion: Ingestion) -> Work:
     if ingestion.unstarted:
         stretches += (Stretch(ingestion.unstarted, len(ingestion.positions_of(ingestion.total - 1))),)
     return Work(ingestion.priority, ingestion.created_time, stretches, ingestion.seq)
+
+
+def ready_work_of(ingestion: Ingestion, ids: int = sys.maxsize) -> Work:
+    """Return the work of a waiting ingestion that could start now, but none after so many IDs (1 or more) yet to start.
+
+    Where there is none but IDs that are tried again, all of those.
+    """
+    work = work_of(ingestion)
+    size = ingestion.batch_size
+    if (slots := -(-ids // size)) < ingestion.unstarted:
+        work = work._replace(stretches=(*work.stretches[:-1], Stretch(slots, size)))
+    return work._replace(awaits_retries=not work.stretches)

@@ -9,8 +9,10 @@ from sluice.events import Held, Paused, Started
 from sluice.forecast import slots_of
 from sluice.ingestion import NEVER, Batch, Ingestion
 from sluice.models import Priority
-from sluice.order import Stretch, Work, work_of
+from sluice.order import Stretch, Work, ready_work_of, work_of
 from sluice.pace import Pace
+
+MOST_WALKED = 1000  # ingestions: a refusal must not hold up the call
 
 
 class Forecast(NamedTuple):
@@ -82,12 +84,23 @@ class Outlook:
         return [each._replace(start=NEVER) for each in slots] if self.paused else slots
 
     def room_at(self, ingestions: int, ids: int, now: float) -> float:
-        """Return when so many of those that wait, and so many IDs, will have started; never while paused."""
+        """Return when so many of those that wait, and so many IDs, will have started, if nothing more arrives or fails.
+
+        At least one of either. Never while paused. No more than the first `MOST_WALKED` that wait are looked at:
+        where more must go, these will have started then, and it is an estimate that is too low.
+        """
         self.backlog.release(now)
-        first = islice(self.backlog.in_order(), ingestions)
-        slots = max(sum(each.ready_slots for each in first), -(-ids // self.batch_size))
+        if self.paused:
+            return NEVER
         spacing = self.pace.spacing(self.batch_size)
-        return NEVER if self.paused else self._next_slot(now) + (slots - 1) * spacing
+        at = self._next_slot(now)
+        work: Work | None = None
+        for each in islice(self.backlog.in_order(), MOST_WALKED):
+            work = ready_work_of(each) if ingestions > 0 else ready_work_of(each, ids)
+            ingestions, ids = ingestions - 1, ids - each.waiting_ids
+            if ingestions <= 0 and ids <= 0:
+                break
+        return at if work is None else slots_of(self.backlog, work, at, spacing).last
 
     def waiting(self, priority: Priority) -> int:
         """Return how many slots the waiting work of this priority takes, as far as it is ready."""
