@@ -57,8 +57,9 @@ class Intake:
         if lanes.is_key_in_flight(idempotency.key):
             raise ConflictError(IN_FLIGHT)
         lane.keys_in_flight.add(idempotency.key)
+        # Not in a `finally`: if the caller is cancelled, it may be being recorded all the same.
         try:
-            return await self.take(lane, submission._replace(idempotency=idempotency)), False
+            ingestion_id = await self.take(lane, submission._replace(idempotency=idempotency))
         except KeyTakenError:
             lane.keys_in_flight.discard(idempotency.key)
             await lanes.catch_up()
@@ -68,6 +69,9 @@ class Intake:
         except Exception:
             lane.keys_in_flight.discard(idempotency.key)
             raise
+        # The event does this when it is applied; but it may have come with a state that was restored.
+        lane.keys_in_flight.discard(idempotency.key)
+        return ingestion_id, False
 
     def _used_before(self, lanes: Lanes, idempotency: Idempotency) -> SavedKey | None:
         saved = lanes.key(idempotency.key)
