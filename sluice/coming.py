@@ -23,7 +23,8 @@ class _Left:
     def __init__(self, backlog: Backlog, ingestion: Ingestion, most: int) -> None:
         self.rank = backlog.order.rank(ingestion)
         self.ingestion = ingestion
-        self.ready = nsmallest(most * ingestion.batch_size, ingestion.ready)
+        # A slot that is shared may have several batches of it, where it was sliced for slots with less room.
+        self.ready = nsmallest(max(most * ingestion.batch_size, backlog.room), ingestion.ready)
         self.started = ingestion.started
         self.unstarted = ingestion.unstarted
         self.is_active = False

@@ -4,8 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from sluice.ingestion import batch_id
+from sluice.ingestion import Batch, batch_id
 from sluice.models import Priority
+from sluice.retry import RetryPolicy
+from sluice.upstream import UpstreamUnavailable
 from tests.api import BACKENDS, ScriptedUpstream, serving, settings_for
 from tests.virtual import Bench, RecordingUpstream, VirtualLoop
 
@@ -67,6 +69,28 @@ def test_higher_priority_fills_a_slot_first_and_what_is_left_goes_to_lower(loop:
     loop.advance(10.0)
 
     assert upstream.ids == [[3, 2, 1]]
+
+
+def test_all_that_is_tried_again_goes_first_though_it_was_sliced_for_a_smaller_slot(loop: VirtualLoop) -> None:
+    failing = [1, 2, 3, 4, 5, 6]
+
+    async def behave(batch: Batch) -> list[object]:
+        if batch.ids == failing:
+            failing.clear()
+            raise UpstreamUnavailable("answered 503")
+        return [*batch.ids]
+
+    upstream = RecordingUpstream(behave)
+    retry = RetryPolicy(attempts=2, base=1.0, longest=60.0, longest_hold=600.0)
+    bench = Bench(loop, upstream, batch_size=6, fills_slots=True, retry=retry).start()
+    bench.lane.batch_size = 2  # as it was before it was raised
+    bench.submit([1, 2, 3, 4, 5, 6, 7, 8], Priority.LOW)
+    loop.advance(0)
+    bench.lane.batch_size = 6
+
+    loop.advance(20.0)
+
+    assert upstream.ids == [[1, 2, 3, 4, 5, 6], [1, 2, 3, 4, 5, 6], [7, 8]]
 
 
 def test_slots_still_come_one_interval_apart(loop: VirtualLoop) -> None:
