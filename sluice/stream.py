@@ -4,13 +4,27 @@ import asyncio
 from collections import deque
 from collections.abc import Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager
+from itertools import starmap
 from typing import Any
 
 from uuid_utils import uuid4
 
 from sluice.background import in_background
 from sluice.clock import Clock, utc
-from sluice.events import Accepted, Event, Expired, Finished, Held, Interrupted, KeysExpired, Paused, Resumed, Started
+from sluice.events import (
+    Accepted,
+    Ended,
+    Event,
+    Expired,
+    Finished,
+    Held,
+    Interrupted,
+    KeysExpired,
+    Outcome,
+    Paused,
+    Resumed,
+    Started,
+)
 from sluice.lane import Lane
 from sluice.notice import EXPIRED, KINDS, RESET, Newcomer, Notice, details, summary
 
@@ -271,7 +285,7 @@ class _Watcher:
                 return
             case Started() | Finished():
                 self._running = _running(self._lane) or self._running
-                for part in event.parts:
+                for part in event.parts if isinstance(event, Started) else _by_ingestion(event):
                     ingestion = self._lane.ingestions[part.ingestion_id]
                     self._publish(event, summary(ingestion) | details(part, ingestion))
                 return
@@ -290,6 +304,14 @@ class _Watcher:
 def _running(lane: Lane) -> list[str]:
     """Return the ingestions that the upstream is at, each once."""
     return list(dict.fromkeys(part.ingestion_id for part in lane.running.parts)) if lane.running else []
+
+
+def _by_ingestion(finished: Finished) -> list[Ended]:
+    """Return what ended of each ingestion: who hears that one is completed has heard all of it."""
+    outcomes: dict[str, tuple[Outcome, ...]] = {}
+    for part in finished.parts:
+        outcomes[part.ingestion_id] = outcomes.get(part.ingestion_id, ()) + part.outcomes
+    return [*starmap(Ended, outcomes.items())]
 
 
 def _is_over(lane: Lane, ingestion_id: str) -> bool:

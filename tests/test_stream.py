@@ -71,8 +71,8 @@ class Watched(Bench):
         return [parsed(notice) for notice in self.loop.run_until_complete(listener.hear(0))]
 
 
-def watched(loop: VirtualLoop, behave: Any = None, retry: RetryPolicy | None = None) -> Watched:
-    bench = Watched(loop, RecordingUpstream(behave), retry=retry).watch()
+def watched(loop: VirtualLoop, behave: Any = None, retry: RetryPolicy | None = None, **options: Any) -> Watched:
+    bench = Watched(loop, RecordingUpstream(behave), retry=retry, **options).watch()
     bench.start()
     return bench
 
@@ -159,6 +159,30 @@ def test_failures_retries_and_holds_are_told(loop: VirtualLoop) -> None:
     assert (held.data["reason"], held.data["until"]) == ("busy", "2027-01-15T08:00:30Z")
     assert heard[5].data["is_retry"]
     assert {each["id"]: each["status"] for each in again.data["outcomes"]} == {3: "failed", 4: "completed"}
+
+
+def test_all_that_ends_of_an_ingestion_in_a_slot_is_told_in_one_event(loop: VirtualLoop) -> None:
+    answers = {1: UpstreamUnavailable("later")}
+
+    async def behave(batch: Batch) -> Sequence[object]:
+        return [answers.pop(each, each) for each in batch.ids]
+
+    retry = RetryPolicy(attempts=2, base=1.0, longest=60.0, longest_hold=600.0, draw=lambda: 1.0)
+    bench = watched(loop, behave, retry, batch_size=3, fills_slots=True)
+    ingestion = bench.submit([1, 2, 3, 4], Priority.HIGH)
+    everything, own = bench.listen(), bench.listen(bench.lane, ingestion.ingestion_id)
+    loop.advance(100)
+
+    heard, heard_of_own = bench.heard(everything), bench.heard(own)
+
+    # 1, for the second time, and 4 share a slot: two batches start, and both are over with that event.
+    assert kinds(heard) == ["reset", "started", "finished", "started", "started", "finished"]
+    assert kinds(heard_of_own) == kinds(heard)
+    assert heard[-1].data["ids"] == [1, 4]
+    assert heard[-1].data["batch_ids"] == [ingestion.batch_id(0), ingestion.batch_id(1)]
+    assert [each["id"] for each in heard[-1].data["outcomes"]] == [1, 4]
+    assert heard[-1].data["status"] == "completed"
+    assert own.is_ended
 
 
 def test_what_operators_do_is_told(loop: VirtualLoop) -> None:
