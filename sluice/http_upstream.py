@@ -1,13 +1,13 @@
 """The HTTP upstream: one call per ID, the IDs of a batch at the same time."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import anyio
 import httpcore
@@ -84,7 +84,7 @@ class HttpUpstream:
             # httpx limits each read; a body that trickles in needs a limit on the whole.
             async with (
                 asyncio.timeout(self._timeout),
-                self._client.stream("GET", url, headers=headers, extensions={"trace": self._trace}) as response,
+                self._client.stream("GET", url, headers=headers, extensions={"trace": self._tracer()}) as response,
             ):
                 if not response.is_success:
                     return self._refusal(response)
@@ -101,13 +101,22 @@ class HttpUpstream:
         # Text takes up to six times as much as JSON, which is what is kept and sent.
         return too_large(self._max_bytes) if data is not None and len(data) > self._max_bytes else data
 
-    async def _trace(self, event: str, info: object) -> None:
-        """Send nothing that must not be sent any more, now that it comes to that; tell when it was."""
-        if not self._is_sent and event.endswith(".send_request_headers.complete"):
-            self._is_sent = True
-            self._on_sent()
-        if event.endswith(".send_request_headers.started") and self._may_send is not None and not self._may_send():
-            raise UpstreamUnavailable("not called: another process runs the lane now")
+    def _tracer(self) -> Callable[[str, Any], Awaitable[None]]:
+        """Return what sends nothing that must not be sent any more, when it comes to that, and tells when it was."""
+        is_tunnel = False
+
+        async def trace(event: str, info: Any) -> None:
+            nonlocal is_tunnel
+            if event.endswith(".send_request_headers.started"):
+                # What goes to a proxy before the call itself is traced as well.
+                is_tunnel = info["request"].method == b"CONNECT"
+                if self._may_send is not None and not self._may_send():
+                    raise UpstreamUnavailable("not called: another process runs the lane now")
+            elif event.endswith(".send_request_headers.complete") and not (is_tunnel or self._is_sent):
+                self._is_sent = True
+                self._on_sent()
+
+        return trace
 
     def _refusal(self, response: httpx.Response) -> UpstreamError:
         status, text = response.status_code, f"answered {response.status_code}"

@@ -14,7 +14,9 @@ from tests.http_server import MAX_BYTES, LocalServer, batch, response
 from tests.virtual import EPOCH
 
 
-async def called(name: str, authority: trustme.CA) -> tuple[object, list[bytes]]:
+async def called(
+    name: str, authority: trustme.CA, on_sent: Callable[[], object] = lambda: None
+) -> tuple[object, list[bytes]]:
     """Call an upstream that has a certificate for `name`; return the answer, and the requests that it saw."""
     server = LocalServer()
     server.responses[200] = response(200, b'"hello"')
@@ -24,7 +26,9 @@ async def called(name: str, authority: trustme.CA) -> tuple[object, list[bytes]]
     port = listening.sockets[0].getsockname()[1]
     async with (
         listening,
-        HttpUpstream(f"https://localhost:{port}/items/{{id}}", 5.0, MAX_BYTES, lambda: EPOCH) as upstream,
+        HttpUpstream(
+            f"https://localhost:{port}/items/{{id}}", 5.0, MAX_BYTES, lambda: EPOCH, on_sent=on_sent
+        ) as upstream,
     ):
         (answer,) = await upstream.process(batch(200))
     return answer, server.heads
@@ -70,3 +74,36 @@ def test_upstream_with_the_certificate_of_another_host_is_sent_nothing(authority
 
     assert isinstance(answer, UpstreamUnavailable)
     assert heads == []
+
+
+@pytest.mark.usefixtures("trusting")
+def test_call_through_a_proxy_is_sent_once_the_tunnel_is_there(
+    authority: trustme.CA, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[str] = []
+
+    async def tunnel(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        host, _, port = head.split()[1].decode().rpartition(":")
+        there = await asyncio.open_connection(host, int(port))
+        seen.append("tunnel")
+        writer.write(b"HTTP/1.1 200 -\r\n\r\n")
+        await asyncio.gather(pass_on(reader, there[1]), pass_on(there[0], writer))
+
+    async def through_proxy() -> tuple[object, list[bytes]]:
+        proxy = await asyncio.start_server(tunnel, "127.0.0.1", 0)
+        async with proxy:
+            monkeypatch.setenv("HTTPS_PROXY", "http://{}:{}".format(*proxy.sockets[0].getsockname()))
+            return await called("localhost", authority, lambda: seen.append("sent"))
+
+    answer, heads = asyncio.run(through_proxy())
+
+    assert answer == b'"hello"'
+    assert len(heads) == 1
+    assert seen == ["tunnel", "sent"]
+
+
+async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while data := await reader.read(65536):
+        writer.write(data)
+    writer.close()
