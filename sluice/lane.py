@@ -10,6 +10,7 @@ from sortedcontainers import SortedDict, SortedList
 from uuid_utils import uuid4
 
 from sluice.backlog import Backlog
+from sluice.decisions import Decisions
 from sluice.events import (
     Accepted,
     Cancelled,
@@ -71,8 +72,7 @@ class Lane(Outlook):
         self.arriving = self.arriving_ids = 0  # ingestions that are being recorded, and their IDs
         self.is_closing = False
         self.observers: list[Observer] = []
-        self._deciding = asyncio.Lock()
-        self._turn = asyncio.Lock()  # of those who may wait for it
+        self._decisions = Decisions(lambda each: self.journal.decide(each))  # noqa: PLW0108 - it may yet be measured
         self.latest_created_time = 0.0
         self.backlog = Backlog(order, room=batch_size if fills_slots else 0)
         journal.attach(self.apply, self.restore)
@@ -115,22 +115,12 @@ class Lane(Outlook):
         await self.journal.append(events)
 
     async def decide(self, propose: Callable[[], Sequence[Event]], *, is_urgent: bool = False) -> None:
-        """Record what `propose` makes of the state, with no other decision between its look and the record.
+        """Record what `propose` makes of the state, with no other decision on the same between its look and the record.
 
-        One that is urgent waits for two others at most, however many there are.
+        One that is urgent goes ahead of all that wait. Taken even if the caller is
+        cancelled; raises what `propose` does, or `JournalError`, with nothing changed.
         """
-        # Even if the caller is cancelled meanwhile: what is being recorded is decided.
-        decision = asyncio.ensure_future(self._decide(propose) if is_urgent else self._decide_in_turn(propose))
-        decision.add_done_callback(lambda done: done.cancelled() or done.exception())
-        await asyncio.shield(decision)
-
-    async def _decide_in_turn(self, propose: Callable[[], Sequence[Event]]) -> None:
-        async with self._turn:
-            await self._decide(propose)
-
-    async def _decide(self, propose: Callable[[], Sequence[Event]]) -> None:
-        async with self._deciding:
-            await self.journal.decide(propose)
+        await self._decisions.take(propose, is_urgent=is_urgent)
 
     def close(self) -> None:
         """Let those who look know that there will be no more progress."""

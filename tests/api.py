@@ -142,7 +142,7 @@ class Service:
     def _rests(self, lane: Lane) -> bool:
         """Return whether nothing is about to happen: something runs, or nothing may start yet."""
         now = self.clock.now()
-        return not lane._deciding.locked() and (lane.running is not None or lane.next_start(now) > now)
+        return lane._decisions._taking is None and (lane.running is not None or lane.next_start(now) > now)
 
     def submit(self, ids: Sequence[int], priority: str = "MEDIUM", lane: str | None = None) -> str:
         body = {"ids": list(ids), "priority": priority} | ({"lane": lane} if lane else {})

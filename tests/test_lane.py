@@ -1,15 +1,16 @@
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 
-from sluice.control import cancel, pause
-from sluice.events import Event
+from sluice.control import ConflictError, cancel, pause, reprioritise, revive
+from sluice.decisions import AT_ONCE
+from sluice.events import Event, Paused
 from sluice.ingestion import Batch
 from sluice.journal.memory import MemoryJournal
 from sluice.models import Priority
 from sluice.retry import RetryPolicy
-from tests.virtual import Bench, RecordingUpstream, VirtualLoop
+from tests.virtual import TICK, Bench, RecordingUpstream, VirtualLoop
 
 
 @pytest.fixture
@@ -83,7 +84,7 @@ class SlowJournal(MemoryJournal):
 def test_start_does_not_wait_for_all_the_decisions_that_others_wait_for(loop: VirtualLoop) -> None:
     upstream = RecordingUpstream()
     bench = Bench(loop, upstream, journal=SlowJournal())
-    jobs = [bench.submit([1, 2, 3], Priority.LOW) for _ in range(20)]
+    jobs = [bench.submit([1, 2, 3], Priority.LOW) for _ in range(10 * AT_ONCE)]
     now = loop.time()
 
     for job in jobs[1:]:
@@ -91,8 +92,57 @@ def test_start_does_not_wait_for_all_the_decisions_that_others_wait_for(loop: Vi
     bench.start()
     loop.advance(10)
 
-    # A cancellation, the start; and, for that took long, another one, and the start once more.
+    # Some cancellations, the start; and, for that took long, some more, and the start once more.
     assert upstream.times == [now + 4]
+
+
+def test_decisions_on_different_ingestions_share_a_record(loop: VirtualLoop) -> None:
+    bench = Bench(loop, RecordingUpstream(), journal=SlowJournal())
+    jobs = [bench.submit([1, 2, 3], Priority.LOW) for _ in range(AT_ONCE)]
+    now = loop.time()
+    decisions = [bench.lane.decide(lambda job=job: cancel(job, 0.0)) for job in jobs]  # type: ignore[misc]
+
+    loop.run_until_complete(asyncio.gather(*decisions))
+
+    assert all(job.is_cancelled for job in jobs)
+    assert loop.time() - now == pytest.approx(1, abs=TICK)
+
+
+def test_decision_sees_what_others_made_of_the_ingestion_or_of_the_lane(loop: VirtualLoop) -> None:
+    bench = Bench(loop, RecordingUpstream(), journal=SlowJournal())
+    one, other = (bench.submit([1, 2, 3], Priority.LOW) for _ in range(2))
+    now, lane = loop.time(), bench.lane
+    took: list[tuple[str, float]] = []
+
+    async def decide(name: str, propose: Callable[[], Sequence[Event]]) -> None:
+        try:
+            await lane.decide(propose)
+        except ConflictError:
+            name += " refused"
+        took.append((name, round(loop.time() - now)))
+
+    decisions = [
+        decide("move", lambda: reprioritise(one, Priority.HIGH)),
+        decide("retry", lambda: revive(other)),
+        decide("cancel", lambda: cancel(other, 0.0)),
+        decide("move back", lambda: reprioritise(one, Priority.LOW)),
+        decide("pause", lambda: pause(lane, 0.0, "")),
+        decide("pause again", lambda: pause(lane, 0.0, "")),
+        decide("cancel again", lambda: cancel(one, 0.0)),
+    ]
+    loop.run_until_complete(asyncio.gather(*decisions))
+
+    assert took == [
+        ("move", 1),
+        ("retry refused", 2),
+        ("cancel", 2),
+        ("move back", 2),
+        ("pause", 3),
+        ("pause again", 4),
+        ("cancel again", 4),
+    ]
+    assert (one.priority, one.is_cancelled, other.is_cancelled) == (Priority.LOW, True, True)
+    assert lane.paused == Paused(0.0, "")
 
 
 def test_decision_whose_caller_is_cancelled_is_still_made_before_the_next(loop: VirtualLoop) -> None:

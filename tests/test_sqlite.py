@@ -36,6 +36,35 @@ def test_appends_that_wait_share_a_commit(path: Path, clock: SteppedClock, run: 
     assert len(saved_ids(path, run)) == 200
 
 
+def test_decision_is_taken_on_all_that_was_appended_before_and_has_the_next_commit(
+    path: Path, clock: SteppedClock, run: Run
+) -> None:
+    journal = FileJournal(path, clock)
+    seen: list[int] = []
+    statements: list[str] = []
+
+    def look() -> list[Event]:
+        seen.append(len(journal.applied))
+        return [accepted(len(journal.applied))]
+
+    async def decide_during_a_commit() -> None:
+        first = asyncio.create_task(journal.append([accepted(0)]))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        await asyncio.gather(first, journal.decide(look))
+        await journal.decide(list)
+        with pytest.raises(ZeroDivisionError):
+            await journal.decide(lambda: [accepted(1 // 0)])
+
+    journal.file._database.set_trace_callback(statements.append)
+    run(decide_during_a_commit())
+    run(journal.close())
+
+    assert seen == [1]
+    assert [event.seq for event in journal.applied if isinstance(event, Accepted)] == [0, 1]
+    assert statements.count("COMMIT") == 2
+
+
 def test_nothing_is_applied_before_a_kill_could_no_longer_lose_it(path: Path, clock: SteppedClock, run: Run) -> None:
     journal = FileJournal(path, clock)
     copies: list[Path] = []

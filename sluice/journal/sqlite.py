@@ -76,12 +76,13 @@ class SqliteFile:
         self.tables.add_lane(lane)
         return SqliteJournal(self, lane, self._saved.pop(lane, Saved()))
 
-    async def append(self, lane: str, events: Sequence[Event], apply: Callable[[Event], None]) -> None:
-        """Commit the events, all or none, then apply each; appends that wait for a commit share the next."""
-        if not events:
-            return
+    async def append(self, lane: str, propose: Callable[[], Sequence[Event]], apply: Callable[[Event], None]) -> None:
+        """Commit the events, all or none, then apply each; appends that wait for a commit share the next.
+
+        What they are is asked when all that was committed before has been applied.
+        """
         done = asyncio.get_running_loop().create_future()
-        self._appends.append(_Append(lane, events, apply, done))
+        self._appends.append(_Append(lane, propose, apply, done))
         if self._writer is None:
             self._writer = asyncio.create_task(self._write_all(), name="journal")
         await done
@@ -113,21 +114,40 @@ class SqliteFile:
 
     async def _write_all(self) -> None:
         while self._appends:
-            group, self._appends = self._appends, []
-            failure: Exception | None = None
-            try:
-                await self.in_thread(self._commit, [(each.lane, event) for each in group for event in each.events])
-            except Exception as error:  # noqa: BLE001 - it is raised where the appends were called; others go on
-                failure = error
-            self.trouble = str(failure) if isinstance(failure, JournalError) else None
-            for append in group:
-                self._settle(append, failure)
+            appends, self._appends = self._appends, []
+            group = [(append, events) for append in appends if (events := self._ask(append))]
+            if group:
+                await self._write(group)
+                # What was decided may lead to another decision, which has the next commit, not the one after it.
+                await asyncio.sleep(0)
         self._writer = None
 
-    def _settle(self, append: "_Append", failure: Exception | None) -> None:
+    async def _write(self, group: "Sequence[tuple[_Append, Sequence[Event]]]") -> None:
+        failure: Exception | None = None
+        try:
+            await self.in_thread(self._commit, [(append.lane, event) for append, events in group for event in events])
+        except Exception as error:  # noqa: BLE001 - it is raised where the appends were called; others go on
+            failure = error
+        self.trouble = str(failure) if isinstance(failure, JournalError) else None
+        for append, events in group:
+            self._settle(append, events, failure)
+
+    def _ask(self, append: "_Append") -> Sequence[Event]:
+        """Return what is to be committed; if it is nothing, let who waits for it know."""
+        events: Sequence[Event] = ()
+        failure: Exception | None = None
+        try:
+            events = append.propose()
+        except Exception as error:  # noqa: BLE001 - it is raised where the append was called; others go on
+            failure = error
+        if not events:
+            self._settle(append, (), failure)
+        return events
+
+    def _settle(self, append: "_Append", events: Sequence[Event], failure: Exception | None) -> None:
         """Apply what was committed, and let who waits for it know."""
         try:
-            for event in append.events if failure is None else ():
+            for event in events if failure is None else ():
                 append.apply(event)
         except Exception as bug:  # noqa: BLE001 - it is raised where the append was called; others go on
             failure = bug
@@ -182,11 +202,11 @@ class SqliteJournal:
 
     async def append(self, events: Sequence[Event]) -> None:
         """Commit the events, all or none, then apply each; appends that wait for a commit share the next."""
-        await self._file.append(self._lane, events, self._apply)
+        await self._file.append(self._lane, lambda: events, self._apply)
 
     async def decide(self, propose: Callable[[], Sequence[Event]]) -> None:
         """Append what `propose` makes of the state: only this process appends, and it decides one thing at a time."""
-        await self._file.append(self._lane, propose(), self._apply)
+        await self._file.append(self._lane, propose, self._apply)
 
     async def catch_up(self) -> None:
         """Return at once: nobody else appends."""
@@ -201,10 +221,10 @@ class SqliteJournal:
 
 
 class _Append(NamedTuple):
-    """Events of a lane that wait for a commit."""
+    """Events of a lane that wait for a commit, as what will say what they are."""
 
     lane: str
-    events: Sequence[Event]
+    propose: Callable[[], Sequence[Event]]
     apply: Callable[[Event], None]
     done: asyncio.Future[None]
 
