@@ -284,6 +284,8 @@ async def sweep(connections: Collection[Connection]) -> None:
     """End, for ever and within a second, those connections whose client has let its time pass."""
     while True:
         await asyncio.sleep(SWEEP_INTERVAL)
+        # uvloop comes to its timers before what has arrived: after a standstill a request would be closed on unread.
+        await asyncio.sleep(0)
         now = asyncio.get_running_loop().time()
         for connection in list(connections):
             connection.check(now)
