@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from sluice.cli.client import Client
-from sluice.cli.errors import TruncatedError, UsageError
+from sluice.cli.errors import TruncatedError, UnreachableError, UsageError
 from sluice.cli.export import COLUMNS, CsvLines, destination, export, least_lines, whole_lines
 from sluice.cli.terminal import Terminal
 from sluice.schemas import STATUS_EXAMPLE, StatusResponse
@@ -230,3 +230,15 @@ def test_a_pipe_is_written_to_and_stays_one(tmp_path: Path, terminal: Terminal) 
 def test_a_folder_is_no_place_for_results(terminal: Terminal, name: str) -> None:
     with pytest.raises(UsageError, match="Is a directory"), destination(terminal, Path(name)):
         pass
+
+
+@pytest.mark.parametrize("line", [b"<html>", b"[1]", b"7", b"{", b"\xff", b"[" * 100_000])
+def test_what_is_no_line_of_results_is_one_readable_error(line: bytes) -> None:
+    with pytest.raises(UnreachableError, match="what came is no line of results: ") as caught:
+        CsvLines()(line + b"\n")
+
+    assert len(str(caught.value)) < 200
+
+
+def test_half_of_a_surrogate_pair_is_shown_as_it_was_escaped() -> None:
+    assert b"\\ud800" in CsvLines()(b'{"id":1,"error":"\\ud800"}\n')

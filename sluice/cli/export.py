@@ -8,16 +8,16 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from sluice.cli.client import Client
-from sluice.cli.errors import TruncatedError, UsageError
+from sluice.cli.errors import TruncatedError, UnreachableError, UsageError
 from sluice.cli.terminal import Terminal
 from sluice.models import IngestionStatus
 from sluice.schemas import StatusResponse
 
 COLUMNS = ("id", "batch_id", "status", "attempts", "finished_at", "data", "error")
-HEARTBEATS = re.compile(rb"^ +", re.MULTILINE)
+SHOWN = 80  # bytes of a line that is none
 Write = Callable[[bytes], object]
 
 
@@ -94,7 +94,7 @@ class CsvLines:
         """Return lines of CSV for whole lines of JSON."""
         for line in lines.split(b"\n"):
             if line:
-                result = json.loads(line)
+                result = _result(line)
                 if "data" in result:
                     result["data"] = json.dumps(result["data"], ensure_ascii=False)
                 self._writer.writerow([result.get(column, "") for column in COLUMNS])
@@ -104,7 +104,17 @@ class CsvLines:
         text = self._buffer.getvalue()
         self._buffer.seek(0)
         self._buffer.truncate()
-        return text.encode()
+        return text.encode(errors="backslashreplace")  # half of a surrogate pair, which JSON can have, has no bytes
+
+
+def _result(line: bytes) -> dict[str, Any]:
+    try:
+        result = json.loads(line)
+    except (ValueError, RecursionError):
+        result = None
+    if not isinstance(result, dict):
+        raise UnreachableError(f"what came is no line of results: {line[:SHOWN].decode(errors='replace')}")
+    return result
 
 
 @contextmanager
