@@ -29,18 +29,18 @@ LET_GO = 15.0  # seconds, at most, from when a silent client's time is up until 
 OK, BUSY = HTTPStatus.OK, HTTPStatus.SERVICE_UNAVAILABLE
 # What comes as often as this in a thousand.
 MIX = {
-    "submit": 300,
+    "submit": 230,
     "submit once": 40,
     "submit again": 10,
     "submit 10,000 IDs": 1,
-    "status": 290,
+    "status": 295,
     "results": 40,
     "queue": 20,
     "slots": 20,
     "list": 10,
     "forecast": 10,
     "metrics": 3,
-    "cancel": 160,
+    "cancel": 255,
     "reprioritise": 10,
     "retry": 4,
     "wrong": 48,
