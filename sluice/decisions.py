@@ -9,7 +9,7 @@ from sluice.events import Cancelled, Event, Expired, Reprioritised, Revived
 Propose = Callable[[], Sequence[Event]]
 
 OF_ONE = Cancelled | Reprioritised | Revived | Expired  # what changes one ingestion, and nothing else
-AT_ONCE = 32  # decisions that share a record, at most: looking for all of them must not hold up the call
+AT_ONCE = 8  # decisions that share a record, at most: a batch start waits for all that go on when it is there
 
 
 class _Decision:

@@ -118,8 +118,6 @@ class SqliteFile:
             group = [(append, events) for append in appends if (events := self._ask(append))]
             if group:
                 await self._write(group)
-                # What was decided may lead to another decision, which has the next commit, not the one after it.
-                await asyncio.sleep(0)
         self._writer = None
 
     async def _write(self, group: "Sequence[tuple[_Append, Sequence[Event]]]") -> None:
