@@ -27,6 +27,7 @@ lint: .venv/dev  ## what CI runs beside the tests
 bench: .venv/dev  ## the figures, each beside its yardstick
 	$(POSTGRES)
 	command -v wrk >/dev/null || { apt-get update -qq && apt-get install -y -qq wrk; }
+	command -v redis-server >/dev/null || { apt-get update -qq && apt-get install -y -qq redis-server; }
 	$(BIN)/python -m benchmarks.pace
 	$(BIN)/python -m benchmarks.accept
 	$(BIN)/python -m benchmarks.large_bodies
@@ -36,6 +37,7 @@ bench: .venv/dev  ## the figures, each beside its yardstick
 	$(BIN)/python -m benchmarks.listeners
 	$(BIN)/python -m benchmarks.flood
 	$(BIN)/python -m benchmarks.fleet
+	$(BIN)/python -m benchmarks.peers
 	SOAK_SECONDS=600 $(BIN)/python -m benchmarks.soak
 
 audit: .venv/dev  ## known weaknesses of what is pinned; asks the advisory databases

@@ -33,13 +33,13 @@ wrk.headers["Content-Type"] = "application/json"
 """
 
 
-def load(port: int, script: Path, connections: int = 32) -> tuple[float, float]:
+def load(port: int, script: Path, connections: int = 32, seconds: float = SECONDS) -> tuple[float, float]:
     """Return requests per second and p99 in milliseconds of one wrk run; fail on any answer but 2xx."""
     command = [
         "wrk",
         "-t1",
         f"-c{connections}",
-        f"-d{SECONDS}s",
+        f"-d{seconds:g}s",
         "--latency",
         "-s",
         os.fspath(script),
