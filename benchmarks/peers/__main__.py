@@ -46,9 +46,10 @@ HEADER = [
     "",
 ]
 NOTES = f"""
-- Accepted: median (least to most) of {ROUNDS} runs in turns, {SUBMITTERS} submitters. Sluice's come over HTTP; the
-  peers' call the client library, which spares them a server in between. All but Sluice in memory have it on disk
-  (fsync) when they say so. Peers cannot slice: a job is two tasks to them, put in together where the library can.
+- Accepted: median (least to most) of {ROUNDS} runs in turns, {SUBMITTERS} submitters. Sluice's are wrk, over HTTP; the
+  peers' are one Python process that calls the client library, which spares them a server in between. All but Sluice in
+  memory have it on disk (fsync) when they say so. Peers cannot slice: a job is two tasks to them, put in together where
+  the library can.
 - Too short: {1000 * JITTER:g} ms less than the interval, or more, from when the upstream's kernel has a first call.
 - LOW before a waiting HIGH: LOW batches that started while a HIGH one waited, accepted {KNOWN:g} s before or earlier.
 - kill -9, once, a batch in flight: seconds from the restart, which follows at once; looked on for {LONGEST:g} s.
