@@ -1,12 +1,12 @@
 """The service as an ASGI application: its routes, and a lifespan that starts and stops it."""
 
-import gc
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import FastAPI
+from starlette.types import Receive, Scope, Send
 
 from sluice import api, logs, problem
 from sluice.api import access
@@ -14,14 +14,14 @@ from sluice.api.documented import name_lanes
 from sluice.background import in_background
 from sluice.clock import Clock, SystemClock
 from sluice.connection import Connection, Limits, guard, sweep
+from sluice.edge import Edge
+from sluice.garbage import keep_out
 from sluice.history import History
 from sluice.keys import Keys
 from sluice.lane_factory import by_lane
 from sluice.lanes import Lanes
 from sluice.metrics import Metrics
 from sluice.process import allow_open_files
-from sluice.request_metrics import RequestMetrics
-from sluice.secure_headers import SecureHeaders
 from sluice.service import open_service
 from sluice.settings import Settings, load_settings
 from sluice.stream import Stream
@@ -38,11 +38,24 @@ Submit with `POST /ingest`, follow with `GET /status/{ingestion_id}`, collect wi
 and says what to change."""
 
 
+class Application(FastAPI):
+    """FastAPI's, with its routes guarded, and reached through an edge."""
+
+    def __init__(self, keys: Keys, hosts: Collection[str], **options: Any) -> None:
+        super().__init__(**options)
+        checks = access.guard(self.routes, keys, hosts)
+        self._edge = Edge(super().__call__, checks, self.exception_handlers)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request, or the lifespan."""
+        await self._edge(scope, receive, send)
+
+
 def create_app(
     settings: Settings | None = None,
     upstream: Upstream | Mapping[str, Upstream] | None = None,
     clock: Clock | None = None,
-) -> FastAPI:
+) -> Application:
     """Return the service as an ASGI application; its backlog lives as long as the app's lifespan.
 
     Settings come from the environment, and the log goes where they say, unless they
@@ -67,16 +80,19 @@ def create_app(
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
         async with service.running() as lanes:
-            # All that is loaded by now stays; looking through it again at every full collection
-            # would hold up requests and batch starts by tens of milliseconds.
-            gc.freeze()
             watching = _watching(lanes, service.clock)
-            async with watching["stream"].running(), in_background(sweep(Connection.connected), "sweep"):
+            async with (
+                watching["stream"].running(),
+                in_background(sweep(Connection.connected), "sweep"),
+                in_background(keep_out(lanes), "garbage"),
+            ):
                 yield {"lanes": lanes, **watching}
 
-    app = FastAPI(
+    app = Application(
+        keys,
+        settings.hosts,
         title="Sluice",
-        version="0.5.0",
+        version="0.6.0",
         description=DESCRIPTION,
         lifespan=lifespan,
         routes=api.routes(settings, service, keys),
@@ -88,9 +104,6 @@ def create_app(
         # FastAPI would look for OpenTelemetry at every request, and call out wherever it is pointed to.
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
-    access.guard(app.routes, keys, settings.hosts)
-    app.add_middleware(SecureHeaders)
-    app.add_middleware(RequestMetrics)
 
     def amend(openapi: dict[str, Any]) -> None:
         access.document(openapi, keys, settings.hosts)

@@ -18,7 +18,6 @@ from sluice.admission import FullError
 from sluice.control import ConflictError
 from sluice.intake import OtherSubmissionError
 from sluice.journal import JournalError
-from sluice.secure_headers import for_problems, is_encrypted
 
 logger = logging.getLogger(__name__)
 
@@ -158,10 +157,7 @@ def install(app: FastAPI, amend: Callable[[dict[str, Any]], None]) -> None:
 
     @app.exception_handler(Exception)
     async def on_bug(request: Request, error: Exception) -> Response:
-        answer = response(HTTPStatus.INTERNAL_SERVER_ERROR, "The server failed; its log says why.")
-        # Starlette answers this one outside of all middleware.
-        answer.raw_headers += for_problems(encrypted=is_encrypted(request.scope))
-        return answer
+        return response(HTTPStatus.INTERNAL_SERVER_ERROR, "The server failed; its log says why.")
 
     app.openapi = lambda: _openapi(app, amend)  # type: ignore[method-assign]
 

@@ -1,6 +1,8 @@
 """What every answer tells browsers, so that none of them can be misused by a page of another site."""
 
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from collections.abc import Sequence
+
+from starlette.types import Scope
 
 # No more than what matters for data, for each costs a request its time: nobody is to take it for something
 # else, to embed it, or to keep it.
@@ -20,32 +22,23 @@ def is_encrypted(scope: Scope) -> bool:
 
 
 def for_problems(*, encrypted: bool) -> list[tuple[bytes, bytes]]:
-    """Return what is told with a problem where the middleware does not see it."""
+    """Return what is told with a problem where no edge sees it."""
     return [*ALWAYS, NOT_KEPT, *([ENCRYPTED] if encrypted else [])]
 
 
-class SecureHeaders:
-    """An ASGI middleware that adds what browsers are to be told (OWASP, HTTP Headers Cheat Sheet)."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve a request."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-
-        async def adding(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                headers = message["headers"] = [*message["headers"], *ALWAYS]
-                given = dict(headers)
-                if b"cache-control" not in given:
-                    headers.append(NOT_KEPT)
-                if given.get(b"content-type", b"").startswith(b"text/html"):
-                    headers += FOR_PAGES
-                if is_encrypted(scope):
-                    headers.append(ENCRYPTED)
-            await send(message)
-
-        await self._app(scope, receive, adding)
+def added_to(headers: Sequence[tuple[bytes, bytes]], scope: Scope) -> list[tuple[bytes, bytes]]:
+    """Return an answer's headers with what browsers are to be told (OWASP, HTTP Headers Cheat Sheet)."""
+    told = [*headers, *ALWAYS]
+    is_kept = is_page = False
+    for name, value in headers:
+        if name == b"cache-control":
+            is_kept = True
+        elif name == b"content-type":
+            is_page = value.startswith(b"text/html")
+    if not is_kept:
+        told.append(NOT_KEPT)
+    if is_page:
+        told += FOR_PAGES
+    if is_encrypted(scope):
+        told.append(ENCRYPTED)
+    return told

@@ -1,9 +1,9 @@
 """Who may ask for what: a rule for every route, and how it is kept."""
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from http import HTTPStatus
-from typing import Any, NamedTuple
+from typing import Any
 
 from fastapi import Request
 from starlette.routing import BaseRoute, Route
@@ -27,6 +27,9 @@ PORT = re.compile(r":\d*$")
 # Those who look after a server often know its address alone, and there is nothing to learn.
 FOR_PROBES = ("/healthz", "/readyz")
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+
+Check = Callable[[Scope], None]
+Headers = dict[bytes, bytes]  # those that are `OF_INTEREST`
 
 PUBLIC = frozenset[Role]()
 ALL = frozenset(Role)
@@ -64,34 +67,20 @@ RULES: dict[str, frozenset[Role]] = {
 }
 
 
-class _Credentials(NamedTuple):
-    """What the headers of a request say of where it comes from. Texts are empty where there is nothing."""
+def guard(routes: Iterable[BaseRoute], keys: Keys, hosts: Collection[str] = ()) -> list[tuple[Route, Check | None]]:
+    """Have every route keep its rule; return each with what it asks of a request, by a 401, 403 or 421 if need be.
 
-    secret: str | None
-    session: str
-    site: str
-    origin: str
-    host: str
-
-
-def guard(routes: Iterable[BaseRoute], keys: Keys, hosts: Collection[str] = ()) -> None:
-    """Have every route keep its rule, and answer under the names of `hosts` alone, if there are any.
-
-    Raises `LookupError` for a route that has no rule.
+    None where there is nothing to ask. With `hosts`, requests must be for one of these
+    names. Raises `LookupError` for a route that has no rule.
     """
+    checks: list[tuple[Route, Check | None]] = []
     for route in routes:
         if not isinstance(route, Route):
             raise LookupError(f"there is no rule for {route}")
-        methods = (route.methods or set()) - {"HEAD"}
-        names = {f"{method} {route.path}" for method in methods}
-        if missing := names - RULES.keys():
-            raise LookupError(f"there is no rule for {min(missing)}")
-        rules = {RULES[name] for name in names}
-        if len(rules) != 1:
-            raise LookupError(f"{route.path} has several rules")
-        names_of_this = () if route.path in FOR_PROBES else hosts
-        if names_of_this or not keys.is_open or not methods <= SAFE:
-            route.app = _guarded(route.app, keys, *rules, hosts=names_of_this)
+        if check := _check_of(route, keys, hosts):
+            route.app = _guarded(route.app, check)
+        checks.append((route, check))
+    return checks
 
 
 def caller_of(request: Request) -> Caller:
@@ -134,27 +123,50 @@ def document(openapi: dict[str, Any], keys: Keys, hosts: Collection[str] = ()) -
                 responses["403"] = documented(HTTPStatus.FORBIDDEN, CROSS_SITE)
 
 
-def _guarded(app: ASGIApp, keys: Keys, roles: frozenset[Role], *, hosts: Collection[str]) -> ASGIApp:
-    async def serve(scope: Scope, receive: Receive, send: Send) -> None:
-        credentials = _credentials(scope)
-        if hosts and PORT.sub("", credentials.host).lower() not in hosts:
+def _check_of(route: Route, keys: Keys, hosts: Collection[str]) -> Check | None:
+    methods = (route.methods or set()) - {"HEAD"}
+    names = {f"{method} {route.path}" for method in methods}
+    if missing := names - RULES.keys():
+        raise LookupError(f"there is no rule for {min(missing)}")
+    rules = {RULES[name] for name in names}
+    if len(rules) != 1:
+        raise LookupError(f"{route.path} has several rules")
+    (roles,) = rules
+    own_names = () if route.path in FOR_PROBES else hosts
+    is_safe, needs_key = methods <= SAFE, bool(roles) and not keys.is_open
+    if is_safe and not needs_key and not own_names:
+        return None
+
+    def check(scope: Scope) -> None:
+        # Of what comes twice the last one counts; no browser and no client of good will sends any of it twice.
+        found = {name: value for name, value in scope["headers"] if name in OF_INTEREST}
+        if own_names and PORT.sub("", found.get(b"host", b"").decode("latin-1")).lower() not in own_names:
             raise ProblemError(HTTPStatus.MISDIRECTED_REQUEST, OTHER_HOST)
         if scope["method"] not in SAFE:
-            _refuse_cross_site(credentials)
-        if roles and not keys.is_open:
-            scope["state"]["caller"] = _admitted(credentials, keys, roles)
+            _refuse_cross_site(found)
+        if needs_key:
+            scope["state"]["caller"] = _admitted(found, scope, keys, roles)
+
+    return check
+
+
+def _guarded(app: ASGIApp, check: Check) -> ASGIApp:
+    async def serve(scope: Scope, receive: Receive, send: Send) -> None:
+        check(scope)
         await app(scope, receive, send)
 
     return serve
 
 
-def _admitted(credentials: _Credentials, keys: Keys, roles: frozenset[Role]) -> Caller:
-    if credentials.secret is not None:
-        caller = keys.caller(credentials.secret)
+def _admitted(found: Headers, scope: Scope, keys: Keys, roles: frozenset[Role]) -> Caller:
+    secret, session = _secret(found), ""
+    if secret is not None:
+        caller = keys.caller(secret)
     else:
-        caller = keys.caller_of_session(credentials.session) if credentials.session else None
+        session = _session(scope) if b"cookie" in found else ""
+        caller = keys.caller_of_session(session) if session else None
     if caller is None:
-        detail = WRONG_KEY if credentials.secret or credentials.session else NO_KEY
+        detail = WRONG_KEY if secret or session else NO_KEY
         raise ProblemError(HTTPStatus.UNAUTHORIZED, detail, headers=CHALLENGE)
     if caller.role not in roles:
         raise ProblemError(HTTPStatus.FORBIDDEN, _not_for(caller.role, roles))
@@ -167,27 +179,24 @@ def _not_for(role: Role, roles: frozenset[Role]) -> str:
     )
 
 
-def _refuse_cross_site(credentials: _Credentials) -> None:
+def _refuse_cross_site(found: Headers) -> None:
     """Fetch Metadata, as every browser of today sends it; else the origin (OWASP, CSRF Prevention Cheat Sheet)."""
-    if credentials.site:
-        is_own = credentials.site in ("same-origin", "none")
+    if site := found.get(b"sec-fetch-site"):
+        is_own = site in (b"same-origin", b"none")
     else:
-        is_own = not credentials.origin or credentials.origin.partition("://")[2] == credentials.host
+        origin = found.get(b"origin")
+        is_own = not origin or origin.partition(b"://")[2] == found.get(b"host", b"")
     if not is_own:
         raise ProblemError(HTTPStatus.FORBIDDEN, CROSS_SITE)
 
 
-def _credentials(scope: Scope) -> _Credentials:
-    # Of what comes twice the last one counts; no browser and no client of good will sends any of it twice.
-    found = {name: value.decode("latin-1") for name, value in scope["headers"] if name in OF_INTEREST}
-    secret = found.get(b"x-api-key")
+def _secret(found: Headers) -> str | None:
+    """Return the secret that a request was sent with, "" where that is no secret, None where there is none."""
     if (authorization := found.get(b"authorization")) is not None:
-        scheme, _, rest = authorization.partition(" ")
-        secret = rest.strip() if scheme.lower() == "bearer" else ""
-    session = _session(scope) if b"cookie" in found else ""
-    return _Credentials(
-        secret, session, found.get(b"sec-fetch-site", ""), found.get(b"origin", ""), found.get(b"host", "")
-    )
+        scheme, _, rest = authorization.decode("latin-1").partition(" ")
+        return rest.strip() if scheme.lower() == "bearer" else ""
+    secret = found.get(b"x-api-key")
+    return None if secret is None else secret.decode("latin-1")
 
 
 def _session(scope: Scope) -> str:

@@ -11,6 +11,7 @@ from starlette.requests import ClientDisconnect
 from sluice.problem import ProblemError, validation_problem
 
 NOT_JSON = "Send the body as JSON, with the header 'Content-Type: application/json'."
+JSON = b"application/json"
 SMALL = 64 * 1024  # bytes that are validated in one go, at most
 WITHOUT_IDS = 4 * 1024  # bytes that a body without IDs may have
 
@@ -39,11 +40,15 @@ class Incoming:
         self._size = 0
         self.buffer = bytearray()  # what was read and not taken yet
         self.is_whole = False
-        media_type = (header(request, b"content-type") or "").partition(";")[0].strip().lower()
-        if media_type != "application/json":
+        media_type = declared = b""
+        for name, value in request.scope["headers"]:
+            if name == b"content-type":
+                media_type = value
+            elif name == b"content-length":
+                declared = value
+        if media_type != JSON and media_type.partition(b";")[0].strip().lower() != JSON:
             raise ProblemError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, NOT_JSON)
-        declared = header(request, b"content-length") or ""
-        if declared.isdecimal() and int(declared) > limit:
+        if declared.isdigit() and int(declared) > limit:
             raise self._too_large()
 
     async def read_on(self, size: int) -> None:

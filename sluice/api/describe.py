@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from datetime import datetime
+from typing import Any
 
 from sluice.clock import Clock, utc
 from sluice.coming import Coming
@@ -44,17 +45,20 @@ class Description:
 
     def ingestion(self, ingestion: Ingestion) -> IngestionResponse:
         """Describe an ingestion without its batches."""
+        return IngestionResponse(**self._fields(ingestion))
+
+    def _fields(self, ingestion: Ingestion) -> dict[str, Any]:
         forecast = self._lane.forecast(ingestion, self._now)
         counts = ingestion.batch_counts()
-        return IngestionResponse(
-            ingestion_id=ingestion.ingestion_id,
-            lane=self._lane.name,
-            status=ingestion.status,
-            priority=NAMES[ingestion.priority],
-            owner=ingestion.owner,
-            created_time=utc(ingestion.created_time),
-            finished_time=None if ingestion.finished_time is None else utc(ingestion.finished_time),
-            progress=Progress(
+        return {
+            "ingestion_id": ingestion.ingestion_id,
+            "lane": self._lane.name,
+            "status": ingestion.status,
+            "priority": NAMES[ingestion.priority],
+            "owner": ingestion.owner,
+            "created_time": utc(ingestion.created_time),
+            "finished_time": None if ingestion.finished_time is None else utc(ingestion.finished_time),
+            "progress": Progress(
                 total_ids=len(ingestion.ids),
                 total_batches=ingestion.total,
                 yet_to_start=counts[BatchStatus.YET_TO_START],
@@ -63,16 +67,15 @@ class Description:
                 failed=counts[BatchStatus.FAILED],
                 cancelled=counts[BatchStatus.CANCELLED],
             ),
-            position=forecast.position if forecast else None,
-            expected_start=self._at(forecast.start) if forecast else None,
-            expected_completion=self._at(forecast.completion) if forecast else None,
-        )
+            "position": forecast.position if forecast else None,
+            "expected_start": self._at(forecast.start) if forecast else None,
+            "expected_completion": self._at(forecast.completion) if forecast else None,
+        }
 
     def status(self, ingestion: Ingestion, indexes: range) -> StatusResponse:
         """Describe an ingestion and those of its batches. O(log n + IDs shown)."""
-        summary = self.ingestion(ingestion)
         batches = [_batch(ingestion, index) for index in indexes]
-        return StatusResponse(**dict(summary), batches=batches)
+        return StatusResponse(**self._fields(ingestion), batches=batches)
 
     def forecasts(self, total_ids: int) -> ForecastsResponse:
         """Describe what the forecast of that many IDs would be at each priority."""
@@ -166,9 +169,11 @@ class Description:
 
 
 def _batch(ingestion: Ingestion, index: int) -> BatchResponse:
+    size = ingestion.batch_size
+    ids = ingestion.ids[size * index : size * (index + 1)].tolist()
+    if not ingestion.troubles:
+        return BatchResponse(batch_id=ingestion.batch_id(index), ids=ids, status=ingestion.batch_status(index))
     positions = ingestion.positions_of(index)
-    # Copied, for an array cannot be cut by a range.
-    ids = ingestion.ids[positions.start : positions.stop].tolist()
     troubles = [(item, ingestion.troubles.get(position)) for position, item in zip(positions, ids, strict=True)]
     return BatchResponse(
         batch_id=ingestion.batch_id(index),

@@ -1,7 +1,9 @@
 """The way in: `POST /ingest`."""
 
 import asyncio
+import re
 from array import array
+from collections.abc import Iterable
 from hashlib import sha256
 from http import HTTPStatus
 from math import ceil
@@ -24,7 +26,7 @@ from sluice.api.documented import (
     request_body,
 )
 from sluice.api.large_body import BodyReader
-from sluice.api.route import JSON, BodyRoute, lane_of, lanes_of
+from sluice.api.route import Answer, lane_of, lanes_of
 from sluice.clock import Clock
 from sluice.events import Idempotency
 from sluice.intake import IN_FLIGHT, Intake, Submission
@@ -33,6 +35,7 @@ from sluice.problem import ProblemError
 from sluice.schemas import IngestRequest, IngestResponse, ingest_request
 from sluice.settings import Settings
 
+VISIBLE = re.compile(rf"[!-~]{{1,{LONGEST_KEY}}}")
 BAD_KEY = f"Send an Idempotency-Key of 1 to {LONGEST_KEY} visible ASCII characters, in double quotes or without."
 
 
@@ -40,7 +43,7 @@ def add_routes(router: APIRouter, settings: Settings, clock: Clock, bodies: Body
     """Add `POST /ingest`."""
     model = ingest_request(settings.longest)
     rate = SubmissionRate(settings.submit_rate)
-    policy = f'"submissions";q={rate.rate};w=1'
+    policy = (b"ratelimit-policy", b'"submissions";q=%d;w=1' % rate.rate)
     intake = Intake(Room(settings.max_waiting, settings.max_backlog_ids), settings.idempotency_ttl, clock)
 
     async def ingest(request: Request) -> Response:
@@ -51,25 +54,27 @@ def add_routes(router: APIRouter, settings: Settings, clock: Clock, bodies: Body
         """
         owner = caller_of(request).name
         quota = rate.count(owner)
-        headers = {"RateLimit-Policy": policy, "RateLimit": _rate_limit(quota)}
+        headers = [policy, (b"ratelimit", _rate_limit(quota))]
         if quota.retry_after:
-            headers["Retry-After"] = str(ceil(quota.retry_after))
-            raise ProblemError(HTTPStatus.TOO_MANY_REQUESTS, TOO_MANY.format(rate.rate), headers=headers)
+            headers.append((b"retry-after", b"%d" % ceil(quota.retry_after)))
+            raise ProblemError(HTTPStatus.TOO_MANY_REQUESTS, TOO_MANY.format(rate.rate), headers=_as_text(headers))
         wanted = await bodies.read(request, model)
         lanes = lanes_of(request)
         lane = lane_of(request, wanted.lane)
-        submission = Submission(wanted.ids, Priority[wanted.priority], owner)
+        priority = Priority[wanted.priority]
         if (key := header(request, b"idempotency-key")) is None:
-            ingestion_id, is_replayed = await intake.take(lane, submission), False
+            ingestion_id, is_replayed = await intake.take(lane, Submission(wanted.ids, priority, owner)), False
         else:
             # A space is in no key: those of two owners are never the same.
             own_key = f"{owner} {_parse(key)}" if owner else _parse(key)
             idempotency = Idempotency(own_key, await _digest(wanted))
-            ingestion_id, is_replayed = await intake.take_once(lanes, lane, submission, idempotency)
-        headers["Location"] = f"/status/{ingestion_id}"
+            submission = Submission(wanted.ids, priority, owner, idempotency)
+            ingestion_id, is_replayed = await intake.take_once(lanes, lane, submission)
+        name = ingestion_id.encode()
+        headers.append((b"location", b"/status/" + name))
         if is_replayed:
-            headers["Idempotency-Replayed"] = "true"
-        return Response(f'{{"ingestion_id":"{ingestion_id}"}}', media_type=JSON, headers=headers)
+            headers.append((b"idempotency-replayed", b"true"))
+        return Answer(b'{"ingestion_id":"' + name + b'"}', headers)
 
     router.add_api_route(
         "/ingest",
@@ -86,13 +91,16 @@ def add_routes(router: APIRouter, settings: Settings, clock: Clock, bodies: Body
             **NO_ROOM,
         },
         openapi_extra={**request_body(model.model_json_schema()), "parameters": [KEY_PARAMETER]},
-        route_class_override=BodyRoute,
     )
 
 
-def _rate_limit(quota: Quota) -> str:
+def _rate_limit(quota: Quota) -> bytes:
     """Return a `RateLimit` field: what is left, and the seconds until all is (draft-ietf-httpapi-ratelimit-headers)."""
-    return f'"submissions";r={quota.left};t={ceil(quota.reset_after)}'
+    return b'"submissions";r=%d;t=%d' % (quota.left, ceil(quota.reset_after))
+
+
+def _as_text(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+    return {name.decode(): value.decode() for name, value in headers}
 
 
 def _parse(header: str) -> str:
@@ -103,7 +111,7 @@ def _parse(header: str) -> str:
     key = header.strip(" \t")
     if len(key) > 1 and key.startswith('"') and key.endswith('"'):
         key = key[1:-1].replace('\\"', '"').replace("\\\\", "\\")
-    if not 1 <= len(key) <= LONGEST_KEY or not all("!" <= character <= "~" for character in key):
+    if not VISIBLE.fullmatch(key):
         raise ProblemError(HTTPStatus.BAD_REQUEST, BAD_KEY)
     return key
 

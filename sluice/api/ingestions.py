@@ -25,7 +25,7 @@ from sluice.api.documented import (
     request_body,
 )
 from sluice.api.results import lines
-from sluice.api.route import JSON, IngestionId, LaneName, find, lane_of, lanes_of, may_see, still, stream_of
+from sluice.api.route import JSON, Answer, IngestionId, LaneName, find, lane_of, lanes_of, may_see, still, stream_of
 from sluice.api.streams import Streams
 from sluice.clock import Clock
 from sluice.ingestion import Ingestion
@@ -59,11 +59,8 @@ def add_routes(router: APIRouter, clock: Clock, streams: Streams, cursors: Curso
         end = offset + limit
         description = Description(lane, clock).status(ingestion, range(ingestion.total)[offset:end])
         link = f'</status/{ingestion_id}?offset={end}&limit={limit}>; rel="next"'
-        return Response(
-            description.model_dump_json(),
-            media_type=JSON,
-            headers={"Link": link} if end < ingestion.total else None,
-        )
+        headers = [(b"link", link.encode())] if end < ingestion.total else []
+        return Answer(description.model_dump_json().encode(), headers)
 
     @router.get(
         "/results/{ingestion_id}",

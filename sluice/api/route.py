@@ -1,13 +1,11 @@
-"""What the routes share: how the lane and an ingestion are found, how a fast route is served."""
+"""What the routes share: how the lane and an ingestion are found, what answers are made of."""
 
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Iterable
 from http import HTTPStatus
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import Path, Query, Request, Response
-from fastapi.routing import APIRoute
-from starlette.types import Receive, Scope, Send
 
 from sluice.api.access import caller_of
 from sluice.ingestion import Ingestion
@@ -21,24 +19,18 @@ UNKNOWN = "No ingestion with this id is known: unknown or expired."
 LaneName = Annotated[str, Query(description="The lane.")]
 IngestionId = Annotated[str, Path(examples=[INGESTION_ID_EXAMPLE])]
 JSON = "application/json"
+JSON_TYPE = (b"content-type", JSON.encode())
 CANONICAL = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
-class BodyRoute(APIRoute):
-    """A route whose endpoint, `async (request) -> response`, reads the request itself.
+class Answer(Response):
+    """A JSON answer whose bytes and headers are ready: Starlette would encode each of them, one by one."""
 
-    Documented like any other, but served without FastAPI's dependency solving,
-    which costs as much as all the rest of a small request.
-    """
-
-    def __init__(self, path: str, endpoint: Callable[[Request], Awaitable[Response]], **options: Any) -> None:
-        super().__init__(path, endpoint, **options)
-
-        async def serve(scope: Scope, receive: Receive, send: Send) -> None:
-            response = await endpoint(Request(scope, receive))
-            await response(scope, receive, send)
-
-        self.app = serve
+    def __init__(self, body: bytes, headers: Iterable[tuple[bytes, bytes]] = ()) -> None:
+        self.status_code = 200
+        self.body = body
+        self.background = None
+        self.raw_headers = [JSON_TYPE, (b"content-length", b"%d" % len(body)), *headers]
 
 
 def lanes_of(request: Request) -> Lanes:
