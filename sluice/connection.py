@@ -14,6 +14,7 @@ from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from sluice import problem
+from sluice.gathering import Gathering, Outbox
 from sluice.secure_headers import for_problems
 from sluice.turnstile import Turnstile
 
@@ -47,6 +48,7 @@ class Connection(HttpToolsProtocol):
     limits: ClassVar[Limits] = Limits()
     connected: ClassVar[set["Connection"]] = set()
     turnstile: ClassVar[Turnstile] = Turnstile()
+    outbox: ClassVar[Outbox] = Outbox()
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -63,12 +65,13 @@ class Connection(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take the client in, unless there are as many as there may be."""
+        self.gathering = Gathering(transport, self.loop, self.outbox)
         if len(self.connected) >= self.limits.max_connections:
             self.transport = transport
             detail = f"There are {self.limits.max_connections} connections; try again when some have ended."
             self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, detail, {"Retry-After": "1"})
             return
-        super().connection_made(transport)
+        super().connection_made(self.gathering)  # type: ignore[arg-type]
         self.connected.add(self)
         self._go_on_by = self.loop.time() + self.limits.client_timeout
 
@@ -83,6 +86,7 @@ class Connection(HttpToolsProtocol):
 
     def eof_received(self) -> bool:  # type: ignore[override]
         """Keep the way back open for one who has asked and says no more; a stream's listener has left."""
+        self.gathering.write_held()
         is_stream = self.running is not None and self.running.chunked_encoding
         if self._awaiting == NOTHING and self._is_due() and not is_stream and self.scheme == "http":
             self.cycle.keep_alive = False
