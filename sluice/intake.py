@@ -6,7 +6,7 @@ from typing import NamedTuple
 from sluice.admission import Room
 from sluice.clock import Clock
 from sluice.control import ConflictError
-from sluice.events import Accepted, Idempotency
+from sluice.events import Idempotency
 from sluice.journal import KeyTakenError, SavedKey
 from sluice.lane import Lane
 from sluice.lanes import Lanes
@@ -41,17 +41,24 @@ class Intake:
         self._room.check(lane, len(submission.ids), self._clock.now())
         ids, priority, owner, idempotency = submission
         accepted = lane.accept(ids, priority, self._clock.time(), idempotency, owner)
-        await _record(lane, accepted)
+        # It takes up room from now on.
+        lane.arriving += 1
+        lane.arriving_ids += len(accepted.ids)
+        try:
+            await lane.record(accepted)
+        finally:
+            lane.arriving -= 1
+            lane.arriving_ids -= len(accepted.ids)
         return accepted.ingestion_id
 
-    async def take_once(
-        self, lanes: Lanes, lane: Lane, submission: Submission, idempotency: Idempotency
-    ) -> tuple[str, bool]:
-        """Return the id of the ingestion of an idempotency key, and whether it was there before.
+    async def take_once(self, lanes: Lanes, lane: Lane, submission: Submission) -> tuple[str, bool]:
+        """Return the id of the ingestion of the submission's idempotency key, and whether it was there before.
 
         Raises what `take` does, `ConflictError` while the same is being recorded, and
         `OtherSubmissionError`.
         """
+        idempotency = submission.idempotency
+        assert idempotency is not None
         if saved := self._used_before(lanes, idempotency):
             return saved.ingestion_id, True
         if lanes.is_key_in_flight(idempotency.key):
@@ -59,7 +66,7 @@ class Intake:
         lane.keys_in_flight.add(idempotency.key)
         # Not in a `finally`: if the caller is cancelled, it may be being recorded all the same.
         try:
-            ingestion_id = await self.take(lane, submission._replace(idempotency=idempotency))
+            ingestion_id = await self.take(lane, submission)
         except KeyTakenError:
             lane.keys_in_flight.discard(idempotency.key)
             await lanes.catch_up()
@@ -80,14 +87,3 @@ class Intake:
         if saved.idempotency != idempotency:
             raise OtherSubmissionError
         return saved
-
-
-async def _record(lane: Lane, accepted: Accepted) -> None:
-    """Record an ingestion, which takes up room from now on."""
-    lane.arriving += 1
-    lane.arriving_ids += len(accepted.ids)
-    try:
-        await lane.record(accepted)
-    finally:
-        lane.arriving -= 1
-        lane.arriving_ids -= len(accepted.ids)

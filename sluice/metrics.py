@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Iterator
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, disable_created_metrics
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client import CollectorRegistry, Counter, ProcessCollector, disable_created_metrics
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from sluice.clock import Clock
+from sluice.durations import Durations, DurationsCollector
 from sluice.events import (
     Accepted,
     Cancelled,
@@ -25,6 +26,7 @@ from sluice.events import (
 from sluice.history import History
 from sluice.ingestion import NEVER
 from sluice.journal.measured import MeasuredJournal
+from sluice.journal.memory import MemoryJournal
 from sluice.lane import Lane
 from sluice.models import Priority
 
@@ -45,14 +47,11 @@ class Metrics:
     def __init__(self, clock: Clock) -> None:
         self.registry = CollectorRegistry()
         self._clock = clock
+        self._requests: dict[tuple[str, str, int], Durations] = {}
         self._gauges = _Gauges(clock)
         self.registry.register(self._gauges)
         ProcessCollector(registry=self.registry)
-        self._known_requests: dict[tuple[str, str, int], Histogram] = {}
         lane = ["lane"]
-        self.accepted = Counter(
-            "sluice_ingestions_accepted", "Ingestions taken in.", [*lane, "priority"], registry=self.registry
-        )
         self.starts = Counter(
             "sluice_batch_starts",
             "Batches started: first attempts, and retries.",
@@ -71,52 +70,49 @@ class Metrics:
         self.holds = Counter(
             "sluice_holds", "Times that the upstream asked to be left alone.", lane, registry=self.registry
         )
-        self.lateness = Histogram(
-            "sluice_start_lateness_seconds",
-            "How much later a batch started than it could have.",
-            lane,
-            buckets=LATENESS,
-            registry=self.registry,
+        self.lateness = self._durations(
+            "sluice_start_lateness_seconds", "How much later a batch started than it could have.", lane, LATENESS
         )
-        self.upstream = Histogram(
-            "sluice_upstream_seconds",
-            "How long the upstream took for a batch.",
-            lane,
-            buckets=UPSTREAM,
-            registry=self.registry,
+        self.upstream = self._durations(
+            "sluice_upstream_seconds", "How long the upstream took for a batch.", lane, UPSTREAM
         )
-        self.commits = Histogram(
+        self.commits = self._durations(
             "sluice_journal_commit_seconds",
             "How long it took to record something, waiting for others included.",
             lane,
-            buckets=COMMIT,
-            registry=self.registry,
+            COMMIT,
         )
-        self.requests = Histogram(
+        self.requests = self._durations(
             "sluice_http_request_seconds",
             "How long it took until the answer to a request began.",
             ["method", "route", "status"],
-            buckets=REQUEST,
-            registry=self.registry,
+            REQUEST,
         )
 
     def watch(self, lane: Lane, history: History) -> None:
         """Measure a lane from now on."""
-        lane.observers.append(_LaneMetrics(self, lane, self._clock))
-        lane.journal = MeasuredJournal(lane.journal, self.commits.labels(lane.name).observe)
-        self._gauges.lanes.append((lane, history))
+        counting = _LaneMetrics(self, lane, self._clock)
+        lane.observers.append(counting)
+        if not isinstance(lane.journal, MemoryJournal):  # where nothing is committed
+            lane.journal = MeasuredJournal(lane.journal, self.commits.of(lane.name).observe)
+        self._gauges.lanes.append((lane, history, counting.accepted))
 
     def note_request(self, method: str, route: str, status: int, seconds: float) -> None:
         """Measure a request: the template of its route, never its path, for there is no end to those."""
         key = (method, route, status)
-        known = self._known_requests.get(key)
-        if known is None:
-            known = self._known_requests[key] = self.requests.labels(method, route, str(status))
-        known.observe(seconds)
+        durations = self._requests.get(key)
+        if durations is None:
+            durations = self._requests[key] = self.requests.of(method, route, str(status))
+        durations.observe(seconds)
 
     def note_readiness(self, is_ready: bool) -> None:
         """Take note of whether work can be accepted."""
         self._gauges.is_ready = is_ready
+
+    def _durations(self, name: str, text: str, labels: list[str], bounds: tuple[float, ...]) -> DurationsCollector:
+        collector = DurationsCollector(name, text, labels, bounds)
+        self.registry.register(collector)
+        return collector
 
     def count_listeners(self, listeners: Callable[[], int]) -> None:
         """Tell how many listen to events, whenever that is asked for."""
@@ -124,16 +120,17 @@ class Metrics:
 
 
 class _Gauges(Collector):
-    """What is looked up when it is asked for."""
+    """What is counted elsewhere, and looked up when it is asked for."""
 
     def __init__(self, clock: Clock) -> None:
-        self.lanes: list[tuple[Lane, History]] = []
+        self.lanes: list[tuple[Lane, History, list[int]]] = []
         self.listeners: Callable[[], int] = lambda: 0
         self.is_ready = True
         self._clock = clock
 
-    def collect(self) -> Iterator[GaugeMetricFamily]:
+    def collect(self) -> Iterator[Metric]:
         by_priority = ["lane", "priority"]
+        accepted = CounterMetricFamily("sluice_ingestions_accepted", "Ingestions taken in.", labels=by_priority)
         backlog = GaugeMetricFamily("sluice_backlog_batches", "Batches that could start.", labels=by_priority)
         oldest = GaugeMetricFamily(
             "sluice_oldest_wait_seconds", "How long the first of those that wait has been waiting.", labels=by_priority
@@ -150,9 +147,10 @@ class _Gauges(Collector):
         held = GaugeMetricFamily("sluice_held", "Whether the upstream asked to be left alone.", labels=["lane"])
         running = GaugeMetricFamily("sluice_running_batches", "Batches that the upstream is at.", labels=["lane"])
         now, time = self._clock.now(), self._clock.time()
-        for lane, history in self.lanes:
+        for lane, history, newcomers in self.lanes:
             lane.backlog.release(now)
             for priority in Priority:
+                accepted.add_metric([lane.name, priority.name], newcomers[priority])
                 backlog.add_metric([lane.name, priority.name], lane.waiting(priority))
                 first = lane.backlog.slots[priority].first()
                 wait = 0.0 if first is None else max(0.0, time - lane.by_seq[first].created_time)
@@ -165,7 +163,7 @@ class _Gauges(Collector):
             running.add_metric([lane.name], len(lane.running.parts) if lane.running else 0)
         listeners = GaugeMetricFamily("sluice_event_listeners", "Listeners to server-sent events.", self.listeners())
         ready = GaugeMetricFamily("sluice_ready", "Whether work can be accepted, as /readyz says.", self.is_ready)
-        yield from (backlog, oldest, retrying, used, paused, held, running, listeners, ready)
+        yield from (accepted, backlog, oldest, retrying, used, paused, held, running, listeners, ready)
 
 
 class _LaneMetrics:
@@ -175,14 +173,14 @@ class _LaneMetrics:
         self._lane = lane
         self._clock = clock
         name = lane.name
-        self._accepted = tuple(metrics.accepted.labels(name, priority.name) for priority in Priority)
+        self.accepted = [0 for _ in Priority]  # numbers, for a counter of Prometheus' takes a lock
         self._starts = [metrics.starts.labels(name, attempt) for attempt in ("first", "retry")]
         outcomes = (*FROM_BEST_TO_WORST, "interrupted")
         self._ids = {outcome: metrics.ids.labels(name, outcome) for outcome in FROM_BEST_TO_WORST}
         self._batches = {outcome: metrics.batches.labels(name, outcome) for outcome in outcomes}
         self._holds = metrics.holds.labels(name)
-        self._lateness = metrics.lateness.labels(name)
-        self._upstream = metrics.upstream.labels(name)
+        self._lateness = metrics.lateness.of(name)
+        self._upstream = metrics.upstream.of(name)
         self._parts = len(lane.running.parts) if lane.running else 0
         self._due = NEVER  # when the next batch could start, and when the one that runs could have
         self._running_due = NEVER
@@ -192,7 +190,7 @@ class _LaneMetrics:
         """Measure what an event tells."""
         match event:
             case Accepted():
-                self._accepted[event.priority].inc()
+                self.accepted[event.priority] += 1
                 # What has to wait longer than for its slot, if there is anything, this one need not wait for.
                 if self._due > self._lane.pace.ready_at:
                     self._look()

@@ -117,6 +117,7 @@ class Stream:
         self._listeners: dict[str | None, set[Listener]] = {}  # by the ingestion that they listen to
         self._leaving: list[Listener] = []  # those who are forgotten already, and are yet to hear the last
         self._is_closed = False
+        self.was_heard = False  # before, nobody can have an id to come back with
         self._news = asyncio.Event()
 
     def running(self) -> AbstractAsyncContextManager[None]:
@@ -156,6 +157,7 @@ class Stream:
         If it is not known any more, or none is given, what comes first is a reset; of an
         ingestion it tells how far that has come.
         """
+        self.was_heard = True
         listener = Listener(lane, ingestion_id)
         missed = self._since(last_event_id)
         for notice in [self._reset(listener)] if missed is None else filter(listener.is_for, missed):
@@ -185,6 +187,8 @@ class Stream:
 
     def publish(self, kind: str, lane: Lane, data: dict[str, Any] | Newcomer) -> None:
         """Tell of something that happened just now."""
+        if not self.was_heard:
+            return
         self._latest += 1
         notice = self._notice(kind, lane.name, data)
         self._keep(notice)
@@ -265,10 +269,14 @@ class _Watcher:
         self._running = _running(lane)
 
     def applied(self, event: Event) -> None:
-        data: dict[str, Any] | Newcomer
+        if isinstance(event, Accepted):
+            # By themselves, for there may be thousands in a second.
+            if not self._stream.was_heard:
+                return
+            self._publish(event, Newcomer(event.ingestion_id, event.priority, len(event.ids), event.batch_size))
+            return
+        data: dict[str, Any]
         match event:
-            case Accepted(ingestion_id, priority, _, _, batch_size, ids):
-                data = Newcomer(ingestion_id, priority, len(ids), batch_size)
             case KeysExpired():
                 return
             case Held(until, reason):

@@ -37,10 +37,10 @@ def test_key_whose_ingestion_came_with_a_restored_state_can_be_used_again_in_tim
     journal = RestoringJournal()
     lane = journal.lane = Lane(journal, Pace(5.0), 3)
     intake, lanes = Intake(Room(10, 10), TTL, VirtualClock(loop)), Lanes({"default": lane})
-    submission = Submission([1], Priority.LOW, "")
+    submission = Submission([1], Priority.LOW, "", KEY)
 
     def submit() -> tuple[str, bool]:
-        taken: tuple[str, bool] = loop.run_until_complete(intake.take_once(lanes, lane, submission, KEY))
+        taken: tuple[str, bool] = loop.run_until_complete(intake.take_once(lanes, lane, submission))
         return taken
 
     first = submit()

@@ -3,6 +3,7 @@
 import json
 import re
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,21 @@ import yaml
 from fastapi.testclient import TestClient
 from prometheus_client.parser import text_string_to_metric_families
 
+from sluice.app import create_app
+from sluice.settings import Settings
+from tests.api import ManualClock
+from tests.api_steps import EndlessUpstream
+
 MONITORING = Path(__file__).parents[1] / "docs" / "monitoring"
 METRIC = re.compile(r"\b(?:sluice|process)_[a-z_]+")
+
+
+@pytest.fixture
+def client(tmp_path: Path) -> Iterator[TestClient]:
+    """Return a client of a service that measures everything: on a file, where something is committed."""
+    settings = Settings(database_url=f"sqlite:///{tmp_path / 'sluice.db'}", shutdown_grace=0)
+    with TestClient(create_app(settings, EndlessUpstream(), ManualClock())) as client:
+        yield client
 
 
 def promtool(*arguments: str, **options: Any) -> str:

@@ -260,6 +260,8 @@ def test_stream_of_an_ingestion_that_is_over_says_so_and_ends(loop: VirtualLoop,
 
 def test_event_is_encoded_once_for_all_and_not_before_someone_listens(loop: VirtualLoop) -> None:
     bench = at_rest(loop)
+    with bench.stream.listening(None, None, None):
+        pass
     bench.submit([1], Priority.HIGH)
     one, other = bench.listen(), bench.listen()
     bench.submit([2], Priority.HIGH)
@@ -271,6 +273,18 @@ def test_event_is_encoded_once_for_all_and_not_before_someone_listens(loop: Virt
     assert to_one.encoded is to_other.encoded
     kept = next(iter(bench.stream._kept))
     assert kept._encoded is None
+
+
+def test_nothing_is_kept_before_anyone_could_have_an_id_to_come_back_with(loop: VirtualLoop) -> None:
+    bench = at_rest(loop)
+
+    bench.submit([1], Priority.HIGH)
+
+    assert not bench.stream._kept
+    listener = bench.listen()
+    bench.submit([2], Priority.HIGH)
+    assert [each.kind for each in bench.heard(listener)] == ["reset", "accepted"]
+    assert len(bench.stream._kept) == 1
 
 
 def test_quiet_stream_returns_nothing_after_a_while_so_that_a_heartbeat_can_be_sent(loop: VirtualLoop) -> None:

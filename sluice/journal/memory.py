@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from sluice.events import Cancelled, Event, Expired, Finished, Outcome, Revived
+from sluice.events import Accepted, Cancelled, Event, Expired, Finished, Outcome, Revived
 from sluice.journal import Result, Saved, page
 
 SWEEP = 1000
@@ -28,6 +28,8 @@ class MemoryJournal:
         """Keep the results, apply the events, and return at once."""
         for event in events:
             match event:
+                case Accepted():
+                    pass  # the first to be asked for, for there may be thousands in a second
                 case Finished():
                     for part in event.parts:
                         self._keep(*part, event.time)
