@@ -1,12 +1,13 @@
 """A process that answers no requests and runs lanes: `python -m sluice.worker`."""
 
 import asyncio
-import gc
 import signal
 from collections.abc import Mapping
 
 from sluice import logs
+from sluice.background import in_background
 from sluice.clock import SystemClock
+from sluice.garbage import keep_out
 from sluice.lane_factory import by_lane
 from sluice.service import Service, open_service
 from sluice.settings import load_settings, refuse_to_start
@@ -30,8 +31,7 @@ async def _run(service: Service) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    async with service.running():
-        gc.freeze()
+    async with service.running() as lanes, in_background(keep_out(lanes), "garbage"):
         await stop.wait()
 
 
