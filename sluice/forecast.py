@@ -47,11 +47,17 @@ def slots_of(backlog: Backlog, work: Work, start: float, spacing: float) -> Slot
     O(log n) for each of them and once more. Where short batches share slots, IDs
     tried again are taken to have slots of their own until they are ready.
     """
+    if not work.is_new:
+        return _played(backlog, work, 0, start, spacing)
     with backlog.trying(work) as uncounted:
         return _played(backlog, work, uncounted, start, spacing)
 
 
 def _played(backlog: Backlog, work: Work, uncounted: int, start: float, spacing: float) -> Slots:
+    own_first, own_end, own_last_length = backlog.place(work)
+    if not backlog.delayed:
+        # Nothing makes an event: one slot follows the other.
+        return Slots(own_first, start + own_first * spacing, start + (own_end - 1) * spacing, own_last_length)
     retries = {seq: _Retries(backlog, each, work, uncounted) for seq, (_, each) in backlog.delayed.items()}
     # What failed in one slot is due at one time: far fewer events than IDs.
     counts = Counter((due, seq) for seq, (_, each) in backlog.delayed.items() for due, _ in each.delayed)

@@ -68,7 +68,7 @@ class Outlook:
         if not ingestion.weight and not ingestion.ready and not ingestion.delayed:
             return Forecast(0, self.pace.last_start, max(now, running_until))
         forecast = self._forecast(work_of(ingestion), now)
-        return forecast._replace(completion=max(now, running_until, forecast.completion))
+        return Forecast(forecast.position, forecast.start, max(now, running_until, forecast.completion))
 
     def quote(self, total_ids: int, priority: Priority, now: float, time: float) -> Forecast:
         """Return what the forecast would be for `total_ids` (at least 1) that are accepted at `now`, Unix `time`."""
@@ -87,7 +87,8 @@ class Outlook:
         """Return when so many of those that wait, and so many IDs, will have started, if nothing more arrives or fails.
 
         At least one of either. Never while paused. No more than the first `MOST_WALKED` that wait are looked at:
-        where more must go, these will have started then, and it is an estimate that is too low.
+        where more must go, these will have started then, and it is an estimate that is too low. Where slots are
+        shared it can be a slot or two too high.
         """
         self.backlog.release(now)
         if self.paused:
