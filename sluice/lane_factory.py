@@ -5,7 +5,6 @@ from contextlib import AsyncExitStack
 
 from sluice.clock import Clock
 from sluice.dispatcher import Dispatcher, Limits
-from sluice.http_upstream import HttpUpstream
 from sluice.journal import Journal
 from sluice.lane import Lane
 from sluice.models import DEFAULT_LANE
@@ -64,6 +63,9 @@ class LaneFactory:
         if lane.name in self._upstreams:
             upstream = self._upstreams[lane.name]
         elif settings.url is not None:
+            # Not where the upstream is simulated: to import an HTTP client takes as long as our own code.
+            from sluice.http_upstream import HttpUpstream  # noqa: PLC0415
+
             upstream = await stack.enter_async_context(
                 HttpUpstream(
                     settings.url,

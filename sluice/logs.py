@@ -4,8 +4,10 @@ import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
-import structlog
+from pythonjsonlogger.core import RESERVED_ATTRS
+from pythonjsonlogger.json import JsonFormatter
 
 from sluice.events import Ended, Event, Finished, Part, Started
 from sluice.lane import Lane
@@ -19,25 +21,8 @@ def configure(level: str) -> None:
     Libraries' entries are written from warnings on: some of them would log every
     call, and with it a key in the upstream's URL.
     """
-    is_terminal = sys.stderr.isatty()
-    # The console shows tracebacks itself; without the values of variables, which may hold a key.
-    rendering: list[structlog.typing.Processor] = (
-        [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
-        if is_terminal
-        else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
-    )
-    formatter = structlog.stdlib.ProcessorFormatter(
-        foreign_pre_chain=[
-            structlog.processors.TimeStamper(fmt="iso", utc=not is_terminal),
-            structlog.stdlib.add_log_level,
-            structlog.stdlib.add_logger_name,
-            structlog.stdlib.ExtraAdder(),
-            _without_colours,
-        ],
-        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *rendering],
-    )
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(formatter)
+    handler.setFormatter(_for_people() if sys.stderr.isatty() else _Json())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
@@ -50,10 +35,46 @@ def configure(level: str) -> None:
             server.propagate = True
 
 
-def _without_colours(_logger: object, _name: str, entry: structlog.typing.EventDict) -> structlog.typing.EventDict:
-    """Leave out the text that uvicorn gives a second time, with colours."""
-    entry.pop("color_message", None)
-    return entry
+class _Json(JsonFormatter):
+    """A line of JSON: the event, what is known of it, when (UTC), how bad, and who says so."""
+
+    def __init__(self) -> None:
+        # uvicorn gives its texts a second time, with colours.
+        super().__init__(
+            ["message", "levelname", "name"],
+            rename_fields={"message": "event", "levelname": "level", "name": "logger", "exc_info": "exception"},
+            reserved_attrs=[*RESERVED_ATTRS, "color_message"],
+            timestamp=True,
+        )
+
+    def process_log_record(self, log_data: dict[str, Any]) -> dict[str, Any]:
+        log_data["level"] = log_data["level"].lower()
+        log_data["timestamp"] = f"{log_data['timestamp']:%Y-%m-%dT%H:%M:%S.%fZ}"
+        return log_data
+
+
+def _for_people() -> logging.Formatter:
+    # Not for a server's log: it loads what draws tables and colours source text, a tenth of all the memory.
+    import structlog  # noqa: PLC0415
+
+    def without_colours(_logger: object, _name: str, entry: structlog.typing.EventDict) -> structlog.typing.EventDict:
+        entry.pop("color_message", None)
+        return entry
+
+    return structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=[
+            structlog.processors.TimeStamper(fmt="iso", utc=False),
+            structlog.stdlib.add_log_level,
+            structlog.stdlib.add_logger_name,
+            structlog.stdlib.ExtraAdder(),
+            without_colours,
+        ],
+        processors=[
+            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+            # It shows tracebacks itself; without the values of variables, which may hold a key.
+            structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback),
+        ],
+    )
 
 
 @contextmanager

@@ -12,12 +12,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-from filelock import FileLock, Timeout
-
 from sluice.settings import refuse_to_start
 
 
-def claim_backlog() -> FileLock | None:
+def claim_backlog() -> object:
     """Refuse to start as one of several workers of one server; return the claim, to be kept while serving.
 
     Each worker would hold a backlog of its own: half of the statuses would be
@@ -26,6 +24,8 @@ def claim_backlog() -> FileLock | None:
     is_worker = multiprocessing.parent_process() or os.environ.get("SERVER_SOFTWARE", "").startswith("gunicorn")
     if not is_worker:
         return None
+    from filelock import FileLock, Timeout  # noqa: PLC0415, hardly ever needed
+
     claim = FileLock(Path(tempfile.gettempdir()) / f"sluice-{os.getppid()}.lock", mode=0o600)
     try:
         claim.acquire(blocking=False)
