@@ -64,6 +64,11 @@ class Decisions:
             self._taking = asyncio.create_task(self._take_all(), name="decisions")
         await asyncio.shield(decision.done)
 
+    async def settled(self) -> None:
+        """Return when no decision is being taken, and none waits."""
+        while self._taking is not None:
+            await asyncio.wait([self._taking])
+
     async def _take_all(self) -> None:
         try:
             while self._urgent or self._waiting:

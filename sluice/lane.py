@@ -1,6 +1,5 @@
 """One upstream's state machine: events change it, decisions read it and propose events."""
 
-import asyncio
 import logging
 from array import array
 from collections import OrderedDict
@@ -105,7 +104,7 @@ class Lane(Outlook):
         if saved.last_start is not None:
             # Whoever runs the lane may know that the call was sent later than that.
             self.pace.started(max(self.pace.last_start, saved.last_start + START_BUDGET))
-        # Whoever waits for the backlog or the progress looks at what there is now.
+        # Whoever waits for the backlog looks at what there is now.
         replaced.became_ready.set()
         for observer in self.observers:
             observer.restored()
@@ -121,6 +120,10 @@ class Lane(Outlook):
         cancelled; raises what `propose` does, or `JournalError`, with nothing changed.
         """
         await self._decisions.take(propose, is_urgent=is_urgent)
+
+    async def settled(self) -> None:
+        """Return when all that was to be decided is recorded, or was refused."""
+        await self._decisions.settled()
 
     def close(self) -> None:
         """Let those who look know that there will be no more progress."""
@@ -234,8 +237,8 @@ class Lane(Outlook):
     def _add(self, ingestion: Ingestion) -> None:
         self.ingestions[ingestion.ingestion_id] = ingestion
         self.by_seq[ingestion.seq] = ingestion
-        self.waiting_ids += ingestion.waiting_ids
-        self.backlog.update(ingestion)
+        self.waiting_ids += len(ingestion.ids)
+        self.backlog.add(ingestion)
 
     def _remove(self, ingestion: Ingestion) -> None:
         del self.ingestions[ingestion.ingestion_id]

@@ -4,11 +4,11 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING
 
 from sluice.clock import Clock
 from sluice.journal import Journal, JournalRefusedError
 from sluice.journal.memory import MemoryJournal
-from sluice.journal.sqlite import SqliteFile
 from sluice.lane_factory import LaneFactory
 from sluice.lanes import Lanes
 from sluice.logs import logging_batches
@@ -16,6 +16,9 @@ from sluice.process import claim_backlog, no_collections, on_stop, stop_server
 from sluice.sequencer import Sequencer
 from sluice.settings import Settings, refuse_to_start
 from sluice.upstream import Upstream
+
+if TYPE_CHECKING:
+    from sluice.journal.sqlite import SqliteFile
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +60,9 @@ class LocalService:
                         for name in self._factory.by_lane
                     }
                 )
+            for lane in lanes.values():
+                # Before the file is closed: what nobody waits for any more is decided all the same.
+                stack.push_async_callback(lane.settled)
             if file is not None and file.left:
                 logger.warning("these lanes have work but are not configured: %s", ", ".join(sorted(file.left)))
             dispatchers = [await self._factory.dispatcher(lane, stack) for lane in lanes.values()]
@@ -77,12 +83,14 @@ class LocalService:
             begin_to_stop()  # all at once, not one after the other
 
     @staticmethod
-    def _journal(file: SqliteFile | None, name: str) -> Journal:
+    def _journal(file: "SqliteFile | None", name: str) -> Journal:
         return MemoryJournal() if file is None else file.journal(name)
 
-    def _open(self) -> SqliteFile | None:
+    def _open(self) -> "SqliteFile | None":
         if self._settings.database_path is None:
             return None
+        from sluice.journal.sqlite import SqliteFile  # noqa: PLC0415, most have none
+
         try:
             with no_collections():
                 send_limits = {name: self._factory.send_limit(name) for name in self._factory.by_lane}

@@ -75,7 +75,8 @@ class SharedService:
         self._database.add_listener(wake)
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self._database.running(wake_all))
-            for name in lanes:
+            for name, lane in lanes.items():
+                stack.push_async_callback(lane.settled)
                 following = in_background(journals[name].follower.follow(), f"follow {name}")
                 await stack.enter_async_context(following)
             fleet = None

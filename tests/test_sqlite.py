@@ -1,11 +1,13 @@
 """FileJournal: what is shared and durable, and which clocks are believed when a file is opened again."""
 
 import asyncio
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
+from sluice import control
 from sluice.events import Accepted, Event, Finished, Held, Outcome, Started
 from sluice.journal import JournalError
 from sluice.lane import Lane
@@ -81,6 +83,30 @@ def test_nothing_is_applied_before_a_kill_could_no_longer_lose_it(path: Path, cl
 
     assert saved_ids(copies[0], run) == [events[0].ingestion_id]
     assert saved_ids(copies[1], run) == [events[0].ingestion_id, events[1].ingestion_id]
+
+
+def test_decisions_that_wait_are_recorded_before_the_file_is_closed(path: Path, clock: SteppedClock, run: Run) -> None:
+    journal = FileJournal(path, clock)
+    lane = Lane(journal, Pace(INTERVAL), 3)
+
+    async def cancel_all_and_leave() -> None:
+        events = [accepted(seq) for seq in range(30)]
+        await lane.record(*events)
+        callers = [
+            asyncio.create_task(lane.decide(partial(control.cancel, lane.ingestions[event.ingestion_id], EPOCH)))
+            for event in events
+        ]
+        await asyncio.sleep(0)
+        for caller in callers:
+            caller.cancel()
+        await lane.settled()
+        await journal.close()
+
+    run(cancel_all_and_leave())
+
+    again = Lane(FileJournal(path, clock), Pace(INTERVAL), 3)
+    assert all(each.is_cancelled for each in again.ingestions.values())
+    assert len(again.ingestions) == 30
 
 
 def test_failing_commit_fails_its_whole_group_and_changes_nothing(path: Path, clock: SteppedClock, run: Run) -> None:

@@ -20,6 +20,7 @@ logger = logging.getLogger(__name__)
 
 NOTIFY = "SELECT pg_notify('sluice', %s)"  # a lane's name and its head
 AT_ONCE = 500  # ingestions a commit, at most
+NOTIFY_PAUSE = 0.005  # seconds, in which what was appended shares one notification
 CROWD, GATHERING = 2, 0.001  # after more than so many ingestions in a commit, seconds in which more come together
 TRIES = 3
 CLOCK_SET_BACK = 10.0  # seconds: a start recorded that far in the future tells of the clock, not of the pace
@@ -234,6 +235,8 @@ class PostgresJournal:
             with suppress(JournalError):  # who is not told looks by himself
                 async with self._database.connection() as connection:
                     await connection.execute(NOTIFY, (f"{self._lane} {told}",))
+            # Each is a commit of its own, and wakes up every process.
+            await asyncio.sleep(NOTIFY_PAUSE)
 
     async def _apply_accepted(self, events: Sequence[tuple[int, Accepted]]) -> None:
         try:

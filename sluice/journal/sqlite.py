@@ -14,6 +14,7 @@ from sluice.journal import JournalError, JournalRefusedError, Result, Saved, sql
 from sluice.journal.sqlite_tables import AcceptedRow, Tables
 
 PRIMARY = 0xFF  # of an extended error code, https://www.sqlite.org/rescode.html
+CROWD, GATHERING = 2, 0.001  # after more than so many appends in a commit, seconds in which more come together
 WAL_BYTES = 64 * 1024 * 1024
 
 T = TypeVar("T")
@@ -107,7 +108,7 @@ class SqliteFile:
 
     async def close(self) -> None:
         """Finish what was appended and close the file."""
-        if self._writer is not None:
+        while self._writer is not None:
             await self._writer
         self._thread.shutdown()
         self._database.close()
@@ -118,6 +119,8 @@ class SqliteFile:
             group = [(append, events) for append in appends if (events := self._ask(append))]
             if group:
                 await self._write(group)
+            if len(group) > CROWD:
+                await asyncio.sleep(GATHERING)
         self._writer = None
 
     async def _write(self, group: "Sequence[tuple[_Append, Sequence[Event]]]") -> None:
