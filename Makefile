@@ -24,21 +24,11 @@ lint: .venv/dev  ## what CI runs beside the tests
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy .
 
-bench: .venv/dev  ## the figures, each beside its yardstick
+bench: .venv/dev  ## the figures, each beside its yardstick, and all of them on a page
 	$(POSTGRES)
 	command -v wrk >/dev/null || { apt-get update -qq && apt-get install -y -qq wrk; }
 	command -v redis-server >/dev/null || { apt-get update -qq && apt-get install -y -qq redis-server; }
-	$(BIN)/python -m benchmarks.pace
-	$(BIN)/python -m benchmarks.accept
-	$(BIN)/python -m benchmarks.large_bodies
-	$(BIN)/python -m benchmarks.backlog
-	$(BIN)/python -m benchmarks.recovery
-	$(BIN)/python -m benchmarks.plateau
-	$(BIN)/python -m benchmarks.listeners
-	$(BIN)/python -m benchmarks.flood
-	$(BIN)/python -m benchmarks.fleet
-	$(BIN)/python -m benchmarks.peers
-	SOAK_SECONDS=600 $(BIN)/python -m benchmarks.soak
+	SOAK_SECONDS=600 $(BIN)/python -m benchmarks
 
 audit: .venv/dev  ## known weaknesses of what is pinned; asks the advisory databases
 	$(BIN)/pip-audit --requirement requirements.txt

@@ -19,6 +19,12 @@ async def answer_nothing() -> dict[str, str]:
     return {}
 
 
+@empty.get("/status/{ingestion_id}")
+async def show_nothing() -> dict[str, str]:
+    """Do nothing either."""
+    return {}
+
+
 class Ingestion(BaseModel):
     """The body, as a FastAPI tutorial would have it."""
 

@@ -201,8 +201,9 @@ async def post(app: FastAPI, state: Any, body: bytes) -> None:
         statuses.append(message.get("status"))
 
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-    scope = {"type": "http", "method": "POST", "path": "/ingest", "query_string": b"", "headers": headers}
-    await app({**scope, "app": app, "state": dict(state or {}), "root_path": ""}, pieces_of(body), send)
+    target = {"scheme": "http", "method": "POST", "path": "/ingest", "query_string": b"", "root_path": ""}
+    scope = {"type": "http", **target, "headers": headers, "state": dict(state or {})}
+    await app(scope, pieces_of(body), send)
     assert statuses[0] == HTTPStatus.OK, statuses
 
 

@@ -1,5 +1,6 @@
 """What all benchmarks share: the table they print, and servers as child processes."""
 
+import json
 import os
 import platform
 import socket
@@ -17,17 +18,38 @@ BIN = Path(sys.executable).parent
 NO_BOUNDS = {"SUBMIT_RATE": "1000000", "MAX_WAITING": "10000000", "MAX_BACKLOG_IDS": "10000000000"}
 
 
+HOLDS, MISSED = "holds", "MISSED"
+VERDICTS = frozenset({HOLDS, MISSED})
+PAGE = "BENCHMARK_PAGE"  # the file that every row with a verdict is added to, if there is to be one
+
+
 def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print a Markdown table under a title that names the machine."""
-    print(f"\n## {title}\n{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}\n")
+    print(f"\n## {title}\n{machine()}\n\n{table(header, rows)}")
+    if path := os.environ.get(PAGE):
+        with Path(path).open("a", encoding="utf-8") as page:
+            for row in rows:
+                if VERDICTS.intersection(row):
+                    print(json.dumps([title, header, row]), file=page)
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return a Markdown table."""
     widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
-    for row in [header, ["-" * width for width in widths], *rows]:
-        print("| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |")
+    lines = [header, ["-" * width for width in widths], *rows]
+    return "\n".join(
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in lines
+    )
+
+
+def machine() -> str:
+    """Return what it was measured on."""
+    return f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}"
 
 
 def verdict(holds: bool) -> str:
     """Return how a target came out."""
-    return "holds" if holds else "MISSED"
+    return HOLDS if holds else MISSED
 
 
 def uvicorn(app: str, **environment: str) -> AbstractContextManager[int]:
