@@ -214,7 +214,7 @@ def test_whatever_cannot_be_recorded_is_a_503_that_changes_nothing_and_reads_go_
     ]
 
     for response in refused:
-        assert_problem(response, 503, "disk full")
+        assert_problem(response, 503, "Nothing can be recorded now")
         assert int(response.headers["retry-after"]) > 0
     assert (service.get("/ingestions"), service.get("/queue"), service.status(waiting)) == before
     assert service.results(waiting) == []

@@ -17,6 +17,7 @@ from sluice.models import IngestionStatus
 from sluice.schemas import StatusResponse
 
 COLUMNS = ("id", "batch_id", "status", "attempts", "finished_at", "data", "error")
+HEARTBEATS = re.compile(rb"^ +", re.MULTILINE)
 SHOWN = 80  # bytes of a line that is none
 Write = Callable[[bytes], object]
 
