@@ -100,7 +100,8 @@ def upstream(pipe: "Connection[Any, Any]") -> None:
     pipe.send(calls.copy())
 
 
-def _serve(connection: socket.socket, calls: list[Call], failed: set[str]) -> None:
+def stamped(connection: socket.socket) -> Iterator[tuple[float, bytes]]:
+    """Yield each request of a connection, and when the kernel had it, in monotonic seconds, until it is closed."""
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     received, at = b"", 0.0
     while True:
@@ -113,11 +114,15 @@ def _serve(connection: socket.socket, calls: list[Call], failed: set[str]) -> No
                 seconds, nanoseconds = STAMP.unpack(notes[0][2])
                 at -= now - seconds - nanoseconds / 1e9
         received += data
-        if not received.endswith(b"\r\n\r\n"):
-            continue
+        if received.endswith(b"\r\n\r\n"):
+            yield at, received
+            received = b""
+
+
+def _serve(connection: socket.socket, calls: list[Call], failed: set[str]) -> None:
+    for at, received in stamped(connection):
         found = REQUEST.match(received)
         assert found, received
-        received = b""
         item, key = int(found[1]), found[2].decode()
         is_ok = item % FAILING != 0 or key in failed
         if not is_ok:

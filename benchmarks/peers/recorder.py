@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 from threading import Thread
 from typing import NamedTuple
 
-from benchmarks.soak_witnesses import CALL, OK, SO_TIMESTAMPNS, STAMP
+from benchmarks.soak_witnesses import CALL, OK, SO_TIMESTAMPNS, stamped
 
 
 class Call(NamedTuple):
@@ -38,25 +38,12 @@ class Recorder:
                 Thread(target=self._answer, args=(connection,), daemon=True).start()
 
     def _answer(self, connection: socket.socket) -> None:
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        received, at = b"", 0.0
         # Who calls may be killed.
         with connection, suppress(ConnectionError):
-            while True:
-                data, notes, *_ = connection.recvmsg(65_536, 128)
-                if not data:
-                    return
-                if not received:
-                    now, at = time.time(), time.monotonic()
-                    if notes:
-                        seconds, nanoseconds = STAMP.unpack(notes[0][2])
-                        at -= now - seconds - nanoseconds / 1e9
-                received += data
-                if received.endswith(b"\r\n\r\n"):
-                    self._calls.append(Call(at, int(received.split()[1].strip(b"/"))))
-                    received = b""
-                    time.sleep(CALL)
-                    connection.sendall(OK)
+            for at, received in stamped(connection):
+                self._calls.append(Call(at, int(received.split()[1].strip(b"/"))))
+                time.sleep(CALL)
+                connection.sendall(OK)
 
 
 @contextmanager
