@@ -64,7 +64,6 @@ def _played(backlog: Backlog, work: Work, uncounted: int, start: float, spacing:
     dues = sorted(((due, seq, count) for (due, seq), count in counts.items()), reverse=True)
     candidates = sorted(each for each in retries.values() if each.ready)
     own = retries.get(work.seq) if work.awaits_retries else None
-    own_first, own_end, own_last_length = backlog.place(work)
     everything = backlog.total + uncounted
     slot, taken, now = 0, 0, start  # slots gone by, those of ready work among them, the time of the next
     first: tuple[int, float] | None = None
