@@ -31,9 +31,9 @@ class DurationsCollector(Collector):
     def __init__(self, name: str, documentation: str, labels: Sequence[str], bounds: Sequence[float]) -> None:
         self._name, self._documentation, self._labels = name, documentation, labels
         self._bounds = bounds
-        self._known: dict[tuple[str, ...], Durations] = {}
+        self._known: dict[tuple[object, ...], Durations] = {}
 
-    def of(self, *labels: str) -> Durations:
+    def of(self, *labels: object) -> Durations:
         """Return the durations with these labels."""
         known = self._known.get(labels)
         if known is None:
@@ -46,5 +46,5 @@ class DurationsCollector(Collector):
         names = [*map(floatToGoString, self._bounds), "+Inf"]
         for labels, durations in self._known.items():
             buckets = list(zip(names, accumulate(durations.counts), strict=True))
-            family.add_metric(labels, buckets, durations.seconds)
+            family.add_metric([*map(str, labels)], buckets, durations.seconds)
         yield family

@@ -7,7 +7,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from sluice.clock import Clock
-from sluice.durations import Durations, DurationsCollector
+from sluice.durations import DurationsCollector
 from sluice.events import (
     Accepted,
     Cancelled,
@@ -47,7 +47,6 @@ class Metrics:
     def __init__(self, clock: Clock) -> None:
         self.registry = CollectorRegistry()
         self._clock = clock
-        self._requests: dict[tuple[str, str, int], Durations] = {}
         self._gauges = _Gauges(clock)
         self.registry.register(self._gauges)
         ProcessCollector(registry=self.registry)
@@ -99,11 +98,7 @@ class Metrics:
 
     def note_request(self, method: str, route: str, status: int, seconds: float) -> None:
         """Measure a request: the template of its route, never its path, for there is no end to those."""
-        key = (method, route, status)
-        durations = self._requests.get(key)
-        if durations is None:
-            durations = self._requests[key] = self.requests.of(method, route, str(status))
-        durations.observe(seconds)
+        self.requests.of(method, route, status).observe(seconds)
 
     def note_readiness(self, is_ready: bool) -> None:
         """Take note of whether work can be accepted."""
