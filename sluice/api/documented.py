@@ -128,11 +128,12 @@ METRICS: Responses = {
 }
 OVER: Responses = {204: {"description": "The event named by `Last-Event-ID` was the last one."}}
 NOT_FOUND: Responses = {404: documented(HTTPStatus.NOT_FOUND, UNKNOWN)}
+TRY_AGAIN = described({"Retry-After": "In how many seconds to try again."})
 NOT_RECORDED: Responses = {
     503: documented(
         HTTPStatus.SERVICE_UNAVAILABLE,
         AWAY,
-        headers=described({"Retry-After": "In how many seconds to try again."}),
+        headers=TRY_AGAIN,
     )
 }
 TOO_MANY = "More than {} submissions a second came with this key; go on more slowly."
@@ -147,7 +148,7 @@ TOO_MANY_OPEN: Responses = {
     429: documented(
         HTTPStatus.TOO_MANY_REQUESTS,
         TOO_MANY_STREAMS.format(1000),
-        headers=described({"Retry-After": "In how many seconds to try again."}),
+        headers=TRY_AGAIN,
     )
 }
 NO_ROOM: Responses = {
@@ -162,7 +163,9 @@ NO_ROOM: Responses = {
 }
 NO_PLACE: Responses = {
     503: documented(
-        HTTPStatus.SERVICE_UNAVAILABLE, FULL, headers=described({"Retry-After": "In how many seconds to try again."})
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        FULL,
+        headers=TRY_AGAIN,
     )
 }
 LIMIT_PROBLEM: Responses = {
