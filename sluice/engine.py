@@ -30,7 +30,8 @@ ENQUEUE = 2.0  # seconds between two looks at whether every lane has its job
 class Lease:
     """The right to run a lane, for `seconds` from when its last renewal was asked for."""
 
-    def __init__(self, seconds: float, asked: float) -> None:
+    def __init__(self, lane: str, seconds: float, asked: float) -> None:
+        self.lane = lane
         self._seconds = seconds
         self._until = asked + seconds
         self._changed = asyncio.Event()
@@ -74,7 +75,7 @@ class LaneQueries(Queries):
         `held` says how many lanes it runs, and `give_back` has it run no more than so many.
         """
         super().__init__(driver, qb.QueryBuilderEnvironment(ENGINE), qb.QueryQueueBuilder(ENGINE))
-        self.leases: dict[JobId, Lease] = {}
+        self.leases: dict[JobId, Lease] = {}  # of each lane that this process has and has not yet given back
         self.manager_id = ""
         self._lanes = list(lanes)
         self._seconds = seconds
@@ -95,18 +96,14 @@ class LaneQueries(Queries):
         await self._enqueue_lanes()
         share = await self._share()
         self._give_back(share)
-        if self._held() >= share:
+        # A lane whose lease ran out here is given back first: else that would give its next lease here away.
+        held = {lease.lane for lease in self.leases.values()}
+        others = {lane: parameters for lane, parameters in entrypoints.items() if lane not in held}
+        if not others or self._held() >= share:
             return []
         asked = time.monotonic()
-        jobs = await super().dequeue(
-            batch_size, entrypoints, queue_manager_id, global_concurrency_limit, heartbeat_timeout
-        )
-        for job in jobs:
-            lease = self.leases.get(job.id)
-            if lease is not None and lease.is_held():
-                lease.renew(asked)
-            else:
-                self.leases[job.id] = Lease(self._seconds, asked)
+        jobs = await super().dequeue(batch_size, others, queue_manager_id, global_concurrency_limit, heartbeat_timeout)
+        self.leases |= {job.id: Lease(str(job.entrypoint), self._seconds, asked) for job in jobs}
         return jobs
 
     async def update_heartbeat(self, job_ids: list[JobId]) -> None:
@@ -143,9 +140,12 @@ class LaneQueries(Queries):
             self.manager_id,
             ENGINE.channel,
         )
+        self.leases.pop(job.id, None)
 
     async def log_jobs(self, job_status: list[tuple[Job, JOB_STATUS, TracebackRecord | None]]) -> None:
         """Leave the job: whoever's turn with it ended without giving it back had lost it."""
+        for job, _, _ in job_status:
+            self.leases.pop(job.id, None)
 
     async def leave(self) -> None:
         """Say that this process stands by no more, so that the others take its share."""

@@ -78,6 +78,7 @@ class Fleet:
         """Be one worker of the engine's until told to stop, or until it fails."""
         manager = QueueManager(self._queries, channel=ENGINE.channel)
         self._queries.manager_id = str(manager.queue_manager_id)
+        self._queries.leases.clear()  # an earlier one's turns have all ended
         manager.shutdown = self._stopping
         for lane in self._lanes:
             manager.entrypoint(lane, concurrency_limit=1)(self._hold)
@@ -103,8 +104,6 @@ class Fleet:
             lost.cancel()
             await asyncio.wait({running, lost})
             del self._releases[lane]
-            if self._queries.leases.get(job.id) is lease:
-                del self._queries.leases[job.id]
         failure = None if running.cancelled() else running.exception()
         if running.cancelled() or isinstance(failure, LeaseLostError):
             logger.warning("lane %s: its lease is lost", lane)

@@ -16,7 +16,7 @@ SECONDS = 5.0
 def lease(loop: VirtualLoop, monkeypatch: pytest.MonkeyPatch) -> Lease:
     """Return a lease that was asked for now, in virtual time."""
     monkeypatch.setattr(engine, "time", SimpleNamespace(monotonic=loop.time))
-    return Lease(SECONDS, loop.time())
+    return Lease("default", SECONDS, loop.time())
 
 
 def held(loop: VirtualLoop, lease: Lease, *waits: float) -> list[bool]:
@@ -36,7 +36,7 @@ def test_lease_counts_from_when_it_was_asked_for_and_not_from_the_answer(loop: V
     asked = loop.time()
     loop.advance(4)
 
-    late = Lease(SECONDS, asked)
+    late = Lease("default", SECONDS, asked)
 
     assert held(loop, late, 0.9, 0.1 + TICK) == [True, False]
 
@@ -100,7 +100,7 @@ def test_who_waits_is_told_at_once_when_it_is_lost(loop: VirtualLoop, lease: Lea
 
 def test_who_comes_when_it_is_lost_or_has_run_out_need_not_wait(loop: VirtualLoop, lease: Lease) -> None:
     loop.advance(SECONDS + TICK)
-    other = Lease(SECONDS, loop.time())
+    other = Lease("default", SECONDS, loop.time())
     other.lose()
 
     for each in (lease, other):
