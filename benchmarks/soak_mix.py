@@ -7,7 +7,6 @@ import time
 from array import array
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from itertools import accumulate, count
@@ -322,12 +321,17 @@ class Mix:
                 await asyncio.sleep(left)
                 received = b"HTTP/1.1 not read"
                 break
-            with suppress(TimeoutError, ConnectionError):
+            try:
                 async with asyncio.timeout(min(left, 0.5)):
                     data = await reader.read(65_536)
-                    received = received or data[:12]
-                    is_closed = not data
-            if drips and not received:
+            except TimeoutError:
+                pass
+            except ConnectionError:
+                is_closed = True  # what was still sent had nobody to read it: every further read would fail at once
+            else:
+                received = received or data[:12]
+                is_closed = not data
+            if drips and not (received or is_closed):
                 writer.write(b"x")
         writer.transport.abort()
         return received.decode()[9:] or "closed", is_closed

@@ -116,7 +116,7 @@ class Disruptor:
 
     def sever(self) -> None:
         sessions = self._postgres.sessions(DATABASE)
-        severed = self._rng.choice([sessions, self._rng.sample(sessions, 1)])
+        severed = self._rng.choice([sessions, self._rng.sample(sessions, min(1, len(sessions)))])
         self._note(f"{len(severed)} of {len(sessions)} connections are severed")
         self._outages.append(time.monotonic())
         self._postgres.terminate(severed)
