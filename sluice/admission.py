@@ -3,9 +3,6 @@
 from math import ceil
 from typing import Any, NamedTuple
 
-from throttled.rate_limiter.gcra import MemoryLimitActionLogic
-from throttled.store.memory import MemoryStoreBackend
-
 from sluice.ingestion import NEVER
 from sluice.lane import Lane
 
@@ -35,26 +32,31 @@ class SubmissionRate:
     """Counts the submissions of every key: `rate` a second, and as many at once after a pause (GCRA)."""
 
     def __init__(self, rate: int) -> None:
-        self.rate = rate
-        self._counts = _Counts()
+        # Not with this module: it brings its clients of Redis along, and an app that is only imported counts nothing.
+        from throttled.rate_limiter.gcra import MemoryLimitActionLogic  # noqa: PLC0415
+
+        # Of the libraries that count, the one with no thread of its own that also tells what is left. Its
+        # arithmetic alone: the layers above it, which choose one and lock it, take four times as long.
+        self._count = MemoryLimitActionLogic._do
+        self._counts: Any = _Counts()
         self._quota = (1 / rate, rate, 1)  # seconds between two, how many at once, what one counts for
 
     def count(self, name: str) -> Quota:
         """Count a submission with the key of this name; with a `retry_after` it is one too many, and is not counted."""
-        # Of the libraries that count, the one with no thread of its own that also tells what is left. Its
-        # arithmetic alone: the layers above it, which choose one and lock it, take four times as long.
-        _, left, reset_after, retry_after = MemoryLimitActionLogic._do(self._counts, (name or NOBODY,), self._quota)
+        _, left, reset_after, retry_after = self._count(self._counts, (name or NOBODY,), self._quota)
         return Quota(left, reset_after, retry_after)
 
 
-class _Counts(MemoryStoreBackend):
+class _Counts:
     """What was counted so far, by the name of the key: there are no more of those than were configured."""
 
-    def get(self, key: str) -> Any:
-        return self._client.get(key)
+    def __init__(self) -> None:
+        self._by_name: dict[str, Any] = {}
+        self.get = self._by_name.get
 
     def set(self, key: str, value: Any, timeout: int) -> None:
-        self._client[key] = value
+        """Keep it, not only for its `timeout` in seconds: there is always one value for a name."""
+        self._by_name[key] = value
 
 
 class Room:

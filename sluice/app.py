@@ -9,6 +9,7 @@ from fastapi import FastAPI
 from starlette.types import Receive, Scope, Send
 
 from sluice import api, logs, problem
+from sluice.admission import SubmissionRate
 from sluice.api import access
 from sluice.api.documented import name_lanes
 from sluice.background import in_background
@@ -20,8 +21,7 @@ from sluice.history import History
 from sluice.keys import Keys
 from sluice.lane_factory import by_lane
 from sluice.lanes import Lanes
-from sluice.metrics import Metrics
-from sluice.process import allow_open_files
+from sluice.process import allow_open_files, no_collections
 from sluice.service import open_service
 from sluice.settings import Settings, load_settings
 from sluice.stream import Stream
@@ -51,6 +51,7 @@ class Application(FastAPI):
         await self._edge(scope, receive, send)
 
 
+@no_collections()
 def create_app(
     settings: Settings | None = None,
     upstream: Upstream | Mapping[str, Upstream] | None = None,
@@ -86,7 +87,7 @@ def create_app(
                 in_background(sweep(Connection.connected), "sweep"),
                 in_background(keep_out(lanes), "garbage"),
             ):
-                yield {"lanes": lanes, **watching}
+                yield {"lanes": lanes, "submission_rate": SubmissionRate(settings.submit_rate), **watching}
 
     app = Application(
         keys,
@@ -115,6 +116,9 @@ def create_app(
 
 def _watching(lanes: Lanes, clock: Clock) -> dict[str, Any]:
     """Return what looks on at the lanes, for those who ask."""
+    # Not with this module: an app that is only imported has nothing to tell Prometheus, whose client takes its time.
+    from sluice.metrics import Metrics  # noqa: PLC0415
+
     stream, metrics = Stream(clock), Metrics(clock)
     histories = {name: History(lane, clock) for name, lane in lanes.items()}
     for name, lane in lanes.items():

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from http import HTTPMethod, HTTPStatus
 from time import perf_counter
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -11,8 +11,10 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sluice.api.access import Check
-from sluice.metrics import Metrics
 from sluice.secure_headers import added_to
+
+if TYPE_CHECKING:
+    from sluice.metrics import Metrics
 
 UNMATCHED = "unmatched"
 METHODS = frozenset(HTTPMethod)

@@ -42,8 +42,7 @@ BAD_KEY = f"Send an Idempotency-Key of 1 to {LONGEST_KEY} visible ASCII characte
 def add_routes(router: APIRouter, settings: Settings, clock: Clock, bodies: BodyReader) -> None:
     """Add `POST /ingest`."""
     model = ingest_request(settings.longest)
-    rate = SubmissionRate(settings.submit_rate)
-    policy = (b"ratelimit-policy", b'"submissions";q=%d;w=1' % rate.rate)
+    policy = (b"ratelimit-policy", b'"submissions";q=%d;w=1' % settings.submit_rate)
     intake = Intake(Room(settings.max_waiting, settings.max_backlog_ids), settings.idempotency_ttl, clock)
 
     async def ingest(request: Request) -> Response:
@@ -53,11 +52,14 @@ def add_routes(router: APIRouter, settings: Settings, clock: Clock, bodies: Body
         priority, then arrival.
         """
         owner = caller_of(request).name
+        rate: SubmissionRate = request.scope["state"]["submission_rate"]
         quota = rate.count(owner)
         headers = [policy, (b"ratelimit", _rate_limit(quota))]
         if quota.retry_after:
             headers.append((b"retry-after", b"%d" % ceil(quota.retry_after)))
-            raise ProblemError(HTTPStatus.TOO_MANY_REQUESTS, TOO_MANY.format(rate.rate), headers=_as_text(headers))
+            raise ProblemError(
+                HTTPStatus.TOO_MANY_REQUESTS, TOO_MANY.format(settings.submit_rate), headers=_as_text(headers)
+            )
         wanted = await bodies.read(request, model)
         lanes = lanes_of(request)
         lane = lane_of(request, wanted.lane)

@@ -1,13 +1,16 @@
 """What monitoring asks for."""
 
+from typing import TYPE_CHECKING
+
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import PlainTextResponse
-from prometheus_client.exposition import choose_encoder
 
 from sluice.api.documented import METRICS, not_allowed
 from sluice.api.health import obstacle
-from sluice.metrics import Metrics
 from sluice.service import Service
+
+if TYPE_CHECKING:
+    from sluice.metrics import Metrics
 
 
 def add_routes(router: APIRouter, service: Service) -> None:
@@ -21,6 +24,8 @@ def add_routes(router: APIRouter, service: Service) -> None:
     )
     async def metrics(request: Request) -> Response:
         """Tell Prometheus what is measured, in its text format or in OpenMetrics, as it asks for."""
+        from prometheus_client.exposition import choose_encoder  # noqa: PLC0415 - as late as what it encodes
+
         measured: Metrics = request.scope["state"]["metrics"]
         try:
             encode, media_type = choose_encoder(request.headers.get("accept", ""))
