@@ -1,1 +1,6 @@
 """Sluice: accepts ingestions at once and feeds them to an upstream in strict order, at an exact pace."""
+
+import gc
+
+# Python looks for cycles after every 700 new objects. Imports make tens of thousands, to stay; a request leaves none.
+gc.set_threshold(10_000)
