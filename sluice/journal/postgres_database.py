@@ -169,6 +169,9 @@ class Database:
         seconds = max(1, math.ceil(self._timeout / 2))
         await connection.execute(
             f"SET search_path = {SCHEMA}; SET statement_timeout = {milliseconds};"
+            # All that is asked for is found by an index. The planner would rather read through a table that it takes
+            # to be as small as when it was last analysed, and would stay with that while the table grows.
+            "SET enable_seqscan = off; SET jit = off;"
             f"SET idle_in_transaction_session_timeout = {math.ceil(IDLE_IN_TRANSACTION * 1000)};"
             # The server as well must notice a client that is no longer there: it may hold a lane's row.
             f"SET tcp_user_timeout = {milliseconds}; SET tcp_keepalives_idle = {seconds};"
