@@ -38,13 +38,23 @@ class Dispatcher:
     ends and the next has its slot.
     """
 
-    def __init__(self, lane: Lane, upstream: Upstream, clock: Clock, retry: RetryPolicy, limits: Limits) -> None:
+    def __init__(  # noqa: PLR0913, PLR0917 - each is another's to make
+        self,
+        lane: Lane,
+        upstream: Upstream,
+        clock: Clock,
+        retry: RetryPolicy,
+        limits: Limits,
+        may_send: Callable[[], bool] = lambda: True,
+    ) -> None:
+        """Take what tells whether this process has the lane right now; if it does not, nothing is called."""
         self.lane = lane
         self.lock = asyncio.Lock()
         self._upstream = upstream
         self._clock = clock
         self._retry = retry
         self._limits = limits
+        self._may_send = may_send
         self._drained_at: float | None = None
 
     @asynccontextmanager
@@ -197,9 +207,11 @@ class Dispatcher:
                 return
 
     async def _call(self, batch: Batch) -> list[Answer]:
-        """Call the upstream and return what came of each ID."""
+        """Call the upstream and return what came of each ID; raise `LeaseLostError` if that is another's to do."""
 
         async def attempt() -> object:
+            if not self._may_send():
+                raise LeaseLostError(f"lane {self.lane.name}: its lease ran out before the call")
             # The upstream counts from the call, and the journal and other tasks took time since the decision.
             self.lane.pace.started(self._clock.now())
             return await self._upstream.process(batch)
@@ -220,6 +232,8 @@ class Dispatcher:
             result = UpstreamUnavailable("the upstream call was cancelled")
         elif (result := call.exception()) is None:
             result = call.result()
+        elif isinstance(result, LeaseLostError):
+            raise result
         elif not isinstance(result, UpstreamError):
             logger.warning("the upstream raised", exc_info=result)
         return answers_of(batch, result, self._limits.max_result_bytes)

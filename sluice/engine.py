@@ -41,8 +41,9 @@ class Lease:
         return time.monotonic() < self._until
 
     def renew(self, asked: float) -> None:
-        """Take note of a renewal that was asked for at `asked`, in monotonic seconds."""
-        self._until = max(self._until, asked + self._seconds)
+        """Take note of a renewal that was asked for at `asked`, in monotonic seconds; what has run out stays so."""
+        if self.is_held():
+            self._until = max(self._until, asked + self._seconds)
 
     def lose(self) -> None:
         """Take note that another process has it."""
@@ -93,6 +94,22 @@ class LaneQueries(Queries):
         heartbeat_timeout: timedelta,
     ) -> list[Job]:
         """Return a lane that nobody runs, unless this process has its share."""
+        try:
+            return await self._dequeue(
+                batch_size, entrypoints, queue_manager_id, global_concurrency_limit, heartbeat_timeout
+            )
+        except Exception:
+            self._give_back(0)  # the engine, which ends by it, waits for all that runs
+            raise
+
+    async def _dequeue(
+        self,
+        batch_size: int,
+        entrypoints: dict[Any, EntrypointExecutionParameter],
+        queue_manager_id: Any,
+        global_concurrency_limit: int | None,
+        heartbeat_timeout: timedelta,
+    ) -> list[Job]:
         await self._enqueue_lanes()
         share = await self._share()
         self._give_back(share)
@@ -108,23 +125,22 @@ class LaneQueries(Queries):
 
     async def update_heartbeat(self, job_ids: list[JobId]) -> None:
         """Renew the leases that are still this process's; raise `JournalError` if that is impossible now."""
-        held = [job_id for job_id in set(job_ids) if job_id in self.leases and self.leases[job_id].is_held()]
+        held = {job_id: lease for job_id in job_ids if (lease := self.leases.get(job_id)) and lease.is_held()}
         if not held:
             return  # a sign of life that comes late would keep the lane from whoever could run it
         asked = time.monotonic()
         rows = await self.driver.fetch_once(
             "UPDATE pgqueuer SET heartbeat = now()"
             " WHERE id = ANY($1::bigint[]) AND status = 'picked' AND queue_manager_id = $2::uuid RETURNING id",
-            held,
+            [*held],
             self.manager_id,
         )
         renewed = {row["id"] for row in rows}
-        for job_id in held:
-            if lease := self.leases.get(job_id):
-                if job_id in renewed:
-                    lease.renew(asked)
-                else:
-                    lease.lose()
+        for job_id, lease in held.items():
+            if job_id in renewed:
+                lease.renew(asked)
+            else:
+                lease.lose()
 
     async def retry_job(self, job: Job, delay: timedelta, traceback_record: TracebackRecord | None) -> None:
         """Give a lane back, if it still is this process's, and wake whoever may take it."""
@@ -132,13 +148,14 @@ class LaneQueries(Queries):
         await self.driver.execute(
             "WITH given AS (UPDATE pgqueuer SET status = 'queued', execute_after = now() + $2::interval,"
             " updated = now(), queue_manager_id = NULL"
-            " WHERE id = $1::bigint AND queue_manager_id = $3::uuid RETURNING id)"
+            " WHERE id = $1::bigint AND queue_manager_id = $3::uuid AND updated = $5::timestamptz RETURNING id)"
             " SELECT pg_notify($4, json_build_object('channel', $4::text, 'operation', 'update', 'sent_at', now(),"
             " 'table', 'pgqueuer', 'type', 'table_changed_event')::text) FROM given",
             job.id,
             delay,
             self.manager_id,
             ENGINE.channel,
+            job.updated,  # whoever picks it changes that
         )
         self.leases.pop(job.id, None)
 

@@ -44,7 +44,7 @@ class HttpUpstream:
         max_bytes: int,
         time: Callable[[], float],
         transport: httpx.AsyncBaseTransport | None = None,
-        may_send: Callable[[], bool] | None = None,
+        may_send: Callable[[], bool] = lambda: True,
         on_sent: Callable[[], object] = lambda: None,
     ) -> None:
         self._url = url
@@ -110,7 +110,7 @@ class HttpUpstream:
             if event.endswith(".send_request_headers.started"):
                 # What goes to a proxy before the call itself is traced as well.
                 is_tunnel = info["request"].method == b"CONNECT"
-                if self._may_send is not None and not self._may_send():
+                if not self._may_send():
                     raise UpstreamUnavailable("not called: another process runs the lane now")
             elif event.endswith(".send_request_headers.complete") and not (is_tunnel or self._is_sent):
                 self._is_sent = True

@@ -52,7 +52,7 @@ class LaneFactory:
         return 0.0 if settings.url is None or name in self._upstreams else settings.timeout
 
     async def dispatcher(
-        self, lane: Lane, stack: AsyncExitStack, may_send: Callable[[], bool] | None = None
+        self, lane: Lane, stack: AsyncExitStack, may_send: Callable[[], bool] = lambda: True
     ) -> Dispatcher:
         """Return a dispatcher that does not run yet; its upstream lasts as long as `stack`.
 
@@ -84,7 +84,8 @@ class LaneFactory:
             upstream = SimulatedUpstream(settings.delay)
             timeout = None  # however long its delay, it never fails
         retry = RetryPolicy(settings.attempts, settings.retry_base, settings.retry_max, settings.hold_max)
-        return Dispatcher(lane, upstream, self._clock, retry, Limits(timeout, settings.max_result_bytes))
+        limits = Limits(timeout, settings.max_result_bytes)
+        return Dispatcher(lane, upstream, self._clock, retry, limits, may_send)
 
     def retention(self, lane: Lane) -> Retention:
         """Return what forgets what is long done."""

@@ -83,7 +83,7 @@ class LocalServer:
 
 
 @asynccontextmanager
-async def serving(server: LocalServer, may_send: Callable[[], bool] | None = None) -> AsyncIterator[HttpUpstream]:
+async def serving(server: LocalServer, may_send: Callable[[], bool] = lambda: True) -> AsyncIterator[HttpUpstream]:
     listener = await asyncio.start_server(server.handle, "127.0.0.1", 0)
     port = listener.sockets[0].getsockname()[1]
     url = f"http://127.0.0.1:{port}/items/{{id}}"
@@ -93,7 +93,7 @@ async def serving(server: LocalServer, may_send: Callable[[], bool] | None = Non
 
 
 def process(
-    server: LocalServer, *batches: Batch, pause: float = 0.0, may_send: Callable[[], bool] | None = None
+    server: LocalServer, *batches: Batch, pause: float = 0.0, may_send: Callable[[], bool] = lambda: True
 ) -> Sequence[object]:
     """Process the batches one after another; return what came of the last."""
 

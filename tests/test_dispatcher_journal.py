@@ -7,7 +7,7 @@ import pytest
 
 from sluice.events import Event, Finished, Started
 from sluice.ingestion import Batch
-from sluice.journal import JournalError
+from sluice.journal import JournalError, LeaseLostError
 from sluice.journal.memory import MemoryJournal
 from sluice.models import Priority
 from sluice.pace import START_BUDGET
@@ -125,3 +125,16 @@ def test_bug_that_ends_the_dispatching_is_told_to_whoever_runs_it(loop: VirtualL
         loop.run_until_complete(serve())
 
     assert told == [True]
+
+
+def test_lane_that_another_may_have_by_now_is_given_up_and_nothing_is_called(loop: VirtualLoop) -> None:
+    upstream = RecordingUpstream()
+    bench = Bench(loop, upstream, may_send=lambda: False)
+    ingestion = bench.submit([1, 2], Priority.LOW)
+
+    with pytest.raises(LeaseLostError):
+        loop.run_until_complete(bench.dispatcher.run())
+
+    assert upstream.calls == []
+    assert bench.lane.running is not None  # for whoever runs the lane next to begin again
+    assert (ingestion.troubles, bench.results(ingestion)) == ({}, [])

@@ -112,6 +112,39 @@ def test_lane_whose_lease_ran_out_is_given_back_before_it_is_taken_again(
     run(scenario())
 
 
+def test_giving_back_an_earlier_turn_leaves_the_one_that_followed_it(url: str, run: Run) -> None:
+    async def scenario() -> None:
+        async with workers(url, ONE) as (one,):
+            earlier = await one.take()
+            await one.give_back(earlier)
+            await one.take()
+            before = only_job(url)
+
+            await one.queries.retry_job(earlier, timedelta(0), None)
+
+            assert only_job(url) == before
+
+    run(scenario())
+
+
+def test_lanes_are_let_go_before_the_engine_ends_by_an_error(
+    url: str, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(*_: object) -> None:
+        raise ValueError("a bug")
+
+    async def scenario() -> None:
+        async with workers(url, ONE) as (one,):
+            monkeypatch.setattr(one.driver, "fetch", fail)
+
+            with pytest.raises(ValueError, match="a bug"):
+                await one.ask()
+
+            assert one.shares[-1] == 0
+
+    run(scenario())
+
+
 def test_lane_whose_turn_ended_without_giving_it_back_can_be_taken_again(url: str, run: Run) -> None:
     async def scenario() -> None:
         async with workers(url, ONE) as (one,):

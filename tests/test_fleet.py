@@ -9,6 +9,7 @@ import psycopg
 import pytest
 
 from sluice.clock import SystemClock
+from sluice.engine import LaneQueries
 from sluice.fleet import POLL, Fleet
 from sluice.journal.postgres_database import Database
 from tests.postgres_process import until
@@ -129,6 +130,28 @@ def test_lane_whose_lease_ran_out_unnoticed_by_others_is_taken_up_again(url: str
     run(scenario())
 
     assert query(url, "SELECT DISTINCT status::text FROM pgqueuer") == [("queued",)]
+
+
+def test_process_goes_on_after_a_bug_in_what_asks_for_lanes(
+    url: str, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario() -> None:
+        one = Runner(url)
+        share = LaneQueries._share
+        one.ends.set()
+        async with one.standing_by():
+            await until(lambda: len(one.releases) == len(LANES))
+
+            async def fail(self: LaneQueries) -> int:
+                monkeypatch.setattr(LaneQueries, "_share", share)
+                raise ValueError("a bug")
+
+            monkeypatch.setattr(LaneQueries, "_share", fail)
+            await until(lambda: sorted(one.begun) == sorted(2 * LANES))
+
+            assert sorted(one.releases) == LANES
+
+    run(scenario())
 
 
 def test_lane_whose_run_fails_is_left_to_others_for_a_while_and_the_others_are_run(url: str, run: Run) -> None:

@@ -61,6 +61,16 @@ def test_renewal_that_is_answered_after_a_later_one_takes_nothing_back(loop: Vir
     assert held(loop, lease, 4.9, 0.1 + TICK) == [True, False]
 
 
+def test_renewal_that_is_answered_after_it_has_run_out_comes_too_late(loop: VirtualLoop, lease: Lease) -> None:
+    loop.advance(SECONDS - 1)
+    asked = loop.time()
+    loop.advance(1 + TICK)
+
+    lease.renew(asked)
+
+    assert held(loop, lease, 0) == [False]
+
+
 def test_lease_that_is_lost_is_held_no_longer(loop: VirtualLoop, lease: Lease) -> None:
     lease.lose()
 

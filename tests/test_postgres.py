@@ -14,7 +14,7 @@ from sluice.journal import EarlyError, JournalError, KeyTakenError, LeaseLostErr
 from sluice.journal.postgres_follower import TAIL_SECONDS
 from sluice.models import Priority
 from tests.postgres_process import DAY, INTERVAL, Process, pass_time, state, until
-from tests.shared_database import fresh_database, set_clock
+from tests.shared_database import fresh_database, server, set_clock
 from tests.sqlite import Run
 from tests.virtual import EPOCH
 
@@ -227,6 +227,29 @@ def test_process_that_lags_beyond_what_is_kept_goes_on_from_what_is_saved(url: s
             following.cancel()
 
             assert state(other) == state(one)
+
+    run(scenario())
+
+
+def test_one_look_is_enough_to_find_that_a_database_is_back_however_many_connections_were_lost(
+    url: str, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario() -> None:
+        one = Process(url, 100.0)
+        note, noted = one.database.note_trouble, list[str | None]()
+
+        def note_too(trouble: str | None) -> None:
+            noted.append(trouble)
+            note(trouble)
+
+        async with one.running():
+            await asyncio.gather(*(one.journal.results(str(uuid4()), 0, 1) for _ in range(20)), return_exceptions=True)
+            monkeypatch.setattr(one.database, "note_trouble", note_too)
+            server().terminate(server().sessions(url.rpartition("/")[2]))
+            await until(lambda: noted[-1:] == [None])
+
+            assert len(noted) <= 2
+            await one.accept([1])
 
     run(scenario())
 

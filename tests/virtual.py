@@ -109,6 +109,7 @@ class Bench:
         retry: RetryPolicy | None = None,
         aging: float | None = None,
         fills_slots: bool = False,
+        may_send: Callable[[], bool] = lambda: True,
     ) -> None:
         self.loop = loop
         self.clock = VirtualClock(loop)
@@ -116,7 +117,8 @@ class Bench:
         pace = Pace(interval, seconds_per_id)
         self.lane = Lane(self.journal, pace, batch_size, order=Order(aging), fills_slots=fills_slots)
         self.retry = retry or RetryPolicy(attempts=1, base=1.0, longest=60.0, longest_hold=600.0)
-        self.dispatcher = Dispatcher(self.lane, upstream, self.clock, self.retry, Limits(timeout, 65_536))
+        limits = Limits(timeout, 65_536)
+        self.dispatcher = Dispatcher(self.lane, upstream, self.clock, self.retry, limits, may_send)
         self._stopping = asyncio.Event()
         self._service: asyncio.Task[None] | None = None
 

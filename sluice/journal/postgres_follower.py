@@ -76,6 +76,10 @@ class Follower:
                 await self._trim()
             except JournalError as error:
                 self._database.note_trouble(str(error))
+                # The other connections have as a rule been lost with this one. Everyone else is refused until a look
+                # succeeds.
+                await self._database.leave()
+                self._behind.set()
                 await asyncio.sleep(POLL / 4)
             except Exception:  # a bug here must not leave the process behind for good
                 logger.exception("lane %s: the journal could not be followed", self._lane)
