@@ -2,5 +2,5 @@
 
 import gc
 
-# Python looks for cycles after every 700 new objects. Imports make tens of thousands, to stay; a request leaves none.
+# Python looks for cycles after every 700 new objects. Imports make tens of thousands, all to stay.
 gc.set_threshold(10_000)

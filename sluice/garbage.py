@@ -7,6 +7,7 @@ from sluice.lanes import Lanes
 
 INTERVAL = 0.5  # seconds
 GROWTH = 5_000  # ingestions: to look through so many takes milliseconds
+NEW = 2_000  # objects after which those alone are looked through: ten thousand would take 20 ms, once in a while
 
 
 async def keep_out(lanes: Lanes) -> None:
@@ -18,6 +19,7 @@ async def keep_out(lanes: Lanes) -> None:
     reference to it does, frozen or not; so does a connection, but on asyncio's own event
     loop, where each that was open once keeps its kilobyte.
     """
+    gc.set_threshold(NEW)
     gc.freeze()
     known = _count(lanes)
     while True:

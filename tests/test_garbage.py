@@ -19,9 +19,11 @@ from tests.virtual import VirtualLoop
 
 @pytest.fixture(autouse=True)
 def nothing_frozen() -> Iterator[None]:
+    threshold = gc.get_threshold()
     gc.unfreeze()
     yield
     gc.unfreeze()
+    gc.set_threshold(*threshold)
 
 
 def fill(lane: Lane, count: int) -> None:
