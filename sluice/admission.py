@@ -47,16 +47,12 @@ class SubmissionRate:
         return Quota(left, reset_after, retry_after)
 
 
-class _Counts:
+class _Counts(dict[str, Any]):
     """What was counted so far, by the name of the key: there are no more of those than were configured."""
-
-    def __init__(self) -> None:
-        self._by_name: dict[str, Any] = {}
-        self.get = self._by_name.get
 
     def set(self, key: str, value: Any, timeout: int) -> None:
         """Keep it, not only for its `timeout` in seconds: there is always one value for a name."""
-        self._by_name[key] = value
+        self[key] = value
 
 
 class Room:

@@ -87,7 +87,7 @@ class Dispatcher:
         return self._drained_at
 
     async def run(self) -> None:
-        """Dispatch until drained or cancelled."""
+        """Dispatch until drained or cancelled; raise `LeaseLostError` if the lane is another's."""
         try:
             while self._drained_at is None:
                 if self.lane.running is not None:

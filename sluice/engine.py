@@ -95,31 +95,21 @@ class LaneQueries(Queries):
     ) -> list[Job]:
         """Return a lane that nobody runs, unless this process has its share."""
         try:
-            return await self._dequeue(
-                batch_size, entrypoints, queue_manager_id, global_concurrency_limit, heartbeat_timeout
+            await self._enqueue_lanes()
+            share = await self._share()
+            self._give_back(share)
+            # A lane whose lease ran out here is given back first: else that would give its next lease here away.
+            held = {lease.lane for lease in self.leases.values()}
+            others = {lane: parameters for lane, parameters in entrypoints.items() if lane not in held}
+            if not others or self._held() >= share:
+                return []
+            asked = time.monotonic()
+            jobs = await super().dequeue(
+                batch_size, others, queue_manager_id, global_concurrency_limit, heartbeat_timeout
             )
         except Exception:
             self._give_back(0)  # the engine, which ends by it, waits for all that runs
             raise
-
-    async def _dequeue(
-        self,
-        batch_size: int,
-        entrypoints: dict[Any, EntrypointExecutionParameter],
-        queue_manager_id: Any,
-        global_concurrency_limit: int | None,
-        heartbeat_timeout: timedelta,
-    ) -> list[Job]:
-        await self._enqueue_lanes()
-        share = await self._share()
-        self._give_back(share)
-        # A lane whose lease ran out here is given back first: else that would give its next lease here away.
-        held = {lease.lane for lease in self.leases.values()}
-        others = {lane: parameters for lane, parameters in entrypoints.items() if lane not in held}
-        if not others or self._held() >= share:
-            return []
-        asked = time.monotonic()
-        jobs = await super().dequeue(batch_size, others, queue_manager_id, global_concurrency_limit, heartbeat_timeout)
         self.leases |= {job.id: Lease(str(job.entrypoint), self._seconds, asked) for job in jobs}
         return jobs
 

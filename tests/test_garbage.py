@@ -8,7 +8,7 @@ import pytest
 
 from sluice.backlog import LEAST_STALE
 from sluice.events import Expired
-from sluice.garbage import GROWTH, INTERVAL, keep_out
+from sluice.garbage import GROWTH, INTERVAL, YOUNG, keep_out
 from sluice.journal.memory import MemoryJournal
 from sluice.lane import Lane
 from sluice.lanes import Lanes
@@ -37,6 +37,7 @@ def test_what_is_there_is_frozen_at_the_start_and_when_the_backlog_has_grown(loo
     loop.advance(INTERVAL / 2)
     at_start = gc.get_freeze_count()
     assert at_start > 0
+    assert gc.get_threshold()[0] == YOUNG
 
     fill(lane, GROWTH - 1)
     loop.advance(INTERVAL)

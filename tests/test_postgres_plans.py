@@ -5,8 +5,8 @@ import asyncio
 import psycopg
 import pytest
 
+from tests.postgres_steps import STEPS, Fleet
 from tests.sqlite import Run
-from tests.test_postgres_model import STEPS, Fleet
 
 ROWS = 5_000
 CROWD = 32  # ingestions at once, which share a commit

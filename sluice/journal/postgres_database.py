@@ -123,7 +123,8 @@ class Database:
             logger.warning("the database failed: %s", reason(error))
             if connection is not None and isinstance(error, psycopg.errors.ReadOnlySqlTransaction):
                 await connection.close()  # the next one may go to the primary
-            is_lost = connection is not None and connection.broken
+            # What the server did not say is the driver's to say: that there is no server any more, in some words.
+            is_lost = connection is not None and (connection.broken or error.sqlstate is None)
             raise (LostError if is_lost else JournalError)(AWAY if is_lost else "the database failed") from error
 
     def check(self) -> None:
@@ -169,8 +170,9 @@ class Database:
         seconds = max(1, math.ceil(self._timeout / 2))
         await connection.execute(
             f"SET search_path = {SCHEMA}; SET statement_timeout = {milliseconds};"
-            # All that is asked for is found by an index. The planner would rather read through a table that it takes
-            # to be as small as when it was last analysed, and would stay with that while the table grows.
+            # What is asked for of a table that grows is found by an index. The planner would rather read through one
+            # that it takes to be as small as when it was last analysed, and would stay with that while it grows.
+            # Small ones that have no index are read all the same, at a cost that is made up: nothing to compile for.
             "SET enable_seqscan = off; SET jit = off;"
             f"SET idle_in_transaction_session_timeout = {math.ceil(IDLE_IN_TRANSACTION * 1000)};"
             # The server as well must notice a client that is no longer there: it may hold a lane's row.

@@ -10,7 +10,7 @@ import psycopg
 
 from sluice.events import Event
 from sluice.journal import JournalError, Saved
-from sluice.journal.postgres_database import Database
+from sluice.journal.postgres_database import Database, LostError
 from sluice.journal.postgres_events import Row, decode
 from sluice.journal.postgres_tables import HEADS, SWEEP, TAIL, TRIM, load
 
@@ -76,10 +76,10 @@ class Follower:
                 await self._trim()
             except JournalError as error:
                 self._database.note_trouble(str(error))
-                # The other connections have as a rule been lost with this one. Everyone else is refused until a look
-                # succeeds.
-                await self._database.leave()
-                self._behind.set()
+                if isinstance(error, LostError):
+                    # The other connections as well, as a rule; and everyone else is refused until a look succeeds.
+                    await self._database.leave()
+                    self._behind.set()
                 await asyncio.sleep(POLL / 4)
             except Exception:  # a bug here must not leave the process behind for good
                 logger.exception("lane %s: the journal could not be followed", self._lane)
