@@ -1,5 +1,9 @@
 """The ASGI application: `uvicorn main:app`."""
 
-from sluice.app import create_app
+import gc
+
+gc.disable()  # All that is loaded stays: it would only be looked through again and again while it comes in.
+from sluice.app import create_app  # noqa: E402
 
 app = create_app()
+gc.enable()

@@ -21,7 +21,7 @@ from sluice.history import History
 from sluice.keys import Keys
 from sluice.lane_factory import by_lane
 from sluice.lanes import Lanes
-from sluice.process import allow_open_files, no_collections
+from sluice.process import allow_open_files
 from sluice.service import open_service
 from sluice.settings import Settings, load_settings
 from sluice.stream import Stream
@@ -51,7 +51,6 @@ class Application(FastAPI):
         await self._edge(scope, receive, send)
 
 
-@no_collections()
 def create_app(
     settings: Settings | None = None,
     upstream: Upstream | Mapping[str, Upstream] | None = None,
