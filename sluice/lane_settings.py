@@ -1,6 +1,7 @@
 """The knobs of one lane: the environment's, but for what the `LANES` file sets."""
 
 import json
+import tomllib
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
@@ -90,8 +91,6 @@ def read_lanes(path: Path, default: LaneSettings) -> dict[str, LaneSettings]:
     lanes = {DEFAULT_LANE: default}
     try:
         text = path.read_text()
-        import tomllib  # noqa: PLC0415 - few services have such a file
-
         content = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
         given = _Overrides.model_validate(content if isinstance(content, dict) else {}).lanes
     except OSError as error:

@@ -123,8 +123,9 @@ class Database:
             logger.warning("the database failed: %s", reason(error))
             if connection is not None and isinstance(error, psycopg.errors.ReadOnlySqlTransaction):
                 await connection.close()  # the next one may go to the primary
-            # What the server did not say is the driver's to say: that there is no server any more, in some words.
-            is_lost = connection is not None and (connection.broken or error.sqlstate is None)
+            # What goes wrong without a code of the server's, the driver says: that there is no server any more.
+            is_unsaid = isinstance(error, psycopg.OperationalError) and error.sqlstate is None
+            is_lost = connection is not None and (connection.broken or is_unsaid)
             raise (LostError if is_lost else JournalError)(AWAY if is_lost else "the database failed") from error
 
     def check(self) -> None:
