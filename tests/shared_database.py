@@ -48,6 +48,11 @@ def set_clock(url: str, seconds: float) -> None:
         connection.execute("UPDATE sluice.manual_clock SET seconds = %s", (seconds,))
 
 
+def sever(url: str) -> None:
+    """Throw everybody out of a database."""
+    server().terminate(server().sessions(url.rpartition("/")[2]))
+
+
 @contextmanager
 def away(url: str) -> Iterator[None]:
     """Let nobody into a database, and throw everybody out, until the block is left."""
@@ -60,7 +65,7 @@ def away(url: str) -> Iterator[None]:
 
     admit(False)
     try:
-        server().terminate(server().sessions(name))
+        sever(url)
         yield
     finally:
         admit(True)

@@ -1,4 +1,4 @@
-"""LaneQueries: whose a lane is, and who may renew it or give it back; PoolDriver: while the database is away."""
+"""LaneQueries: whose a lane is, and who may renew it; PoolDriver: while the database is away."""
 
 import asyncio
 

@@ -14,7 +14,7 @@ from sluice.journal import EarlyError, JournalError, KeyTakenError, LeaseLostErr
 from sluice.journal.postgres_follower import TAIL_SECONDS
 from sluice.models import Priority
 from tests.postgres_process import DAY, INTERVAL, Process, pass_time, state, until
-from tests.shared_database import fresh_database, server, set_clock
+from tests.shared_database import fresh_database, set_clock, sever
 from tests.sqlite import Run
 from tests.virtual import EPOCH
 
@@ -247,7 +247,7 @@ def test_one_look_is_enough_to_find_that_a_database_is_back_however_many_connect
         async with one.running():
             await asyncio.gather(*(one.journal.results(str(uuid4()), 0, 1) for _ in range(20)), return_exceptions=True)
             monkeypatch.setattr(one.database, "note_trouble", note_too)
-            server().terminate(server().sessions(url.rpartition("/")[2]))
+            sever(url)
             await until(lambda: noted[-1:] == [None] and any(noted))
 
             assert len([each for each in noted if each]) == 1
@@ -261,11 +261,7 @@ def test_submissions_survive_severed_connections_and_are_accepted_once(url: str,
         one, other = Process(url, 100.0), Process(url, 7000.0)
         async with one.running(), other.running():
             await one.accept([1])
-            with psycopg.connect(url, autocommit=True) as connection:
-                connection.execute(
-                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
-                    " WHERE datname = current_database() AND pid != pg_backend_pid()"
-                )
+            sever(url)
             outcomes = await asyncio.gather(*(one.accept([10 + n]) for n in range(10)), return_exceptions=True)
             await until(lambda: one.database.trouble is None)
             await one.journal.catch_up()
