@@ -81,6 +81,8 @@ def create_app(
     async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
         async with service.running() as lanes:
             watching = _watching(lanes, service.clock)
+            for lane in lanes.values():
+                lane.quiet.add(Connection.turnstile)
             async with (
                 watching["stream"].running(),
                 in_background(sweep(Connection.connected), "sweep"),

@@ -52,6 +52,7 @@ class Decisions:
         self._urgent: deque[_Decision] = deque()
         self._waiting: deque[_Decision] = deque()
         self._taking: asyncio.Task[None] | None = None
+        self._is_held = False
 
     async def take(self, propose: Propose, *, is_urgent: bool) -> None:
         """Record what `propose` makes of the state; it may be asked several times. Raise what it or the journal does.
@@ -60,18 +61,35 @@ class Decisions:
         """
         decision = _Decision(propose)
         (self._urgent if is_urgent else self._waiting).append(decision)
-        if self._taking is None:
-            self._taking = asyncio.create_task(self._take_all(), name="decisions")
+        self._begin()
         await asyncio.shield(decision.done)
 
     async def settled(self) -> None:
         """Return when no decision is being taken, and none waits."""
+        self.go_on()
         while self._taking is not None:
             await asyncio.wait([self._taking])
 
+    def hold(self) -> None:
+        """Take what is urgent only until `go_on`."""
+        self._is_held = True
+
+    def go_on(self) -> None:
+        """Take what waits as well."""
+        self._is_held = False
+        self._begin()
+
+    @property
+    def _has_next(self) -> bool:
+        return bool(self._urgent or (self._waiting and not self._is_held))
+
+    def _begin(self) -> None:
+        if self._taking is None and self._has_next:
+            self._taking = asyncio.create_task(self._take_all(), name="decisions")
+
     async def _take_all(self) -> None:
         try:
-            while self._urgent or self._waiting:
+            while self._has_next:
                 await self._take_some()
         finally:
             self._taking = None

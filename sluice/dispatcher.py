@@ -14,6 +14,7 @@ from sluice.ingestion import NEVER, Batch
 from sluice.journal import EarlyError, JournalError, LeaseLostError
 from sluice.lane import Lane
 from sluice.pace import START_BUDGET
+from sluice.quiet import LEAD
 from sluice.retry import RetryPolicy
 from sluice.upstream import Answer, Upstream, UpstreamError, UpstreamUnavailable, answers_of, together
 
@@ -96,7 +97,9 @@ class Dispatcher:
                 self.lane.backlog.became_ready.clear()
                 now = self._clock.now()
                 if (at := self.lane.next_start(now)) > now:
-                    await self._wait(at)
+                    if now >= at - LEAD:
+                        self.lane.quiet.begin(self.lane.name)
+                    await self._wait(at - LEAD if now < at - LEAD else at)
                     continue
                 try:
                     async with self.lock:
@@ -132,9 +135,13 @@ class Dispatcher:
     async def _dispatch(self) -> None:
         batches = await self._start()
         if not batches:
+            self.lane.quiet.end(self.lane.name)
             return
         answers = await self._call(together(batches))
+        self.lane.quiet.end(self.lane.name)
         now, sent = self._clock.now(), self.lane.pace.last_start
+        if self.lane.waiting_ids and now >= self.lane.pace.ready_at - LEAD:
+            self.lane.quiet.begin(self.lane.name)  # the next start waits for the record of this end
         self._log_failures(batches, answers)
 
         def finish() -> Sequence[Event]:

@@ -33,6 +33,7 @@ from sluice.observer import Observer
 from sluice.order import Order
 from sluice.outlook import Outlook
 from sluice.pace import START_BUDGET, Pace
+from sluice.quiet import Quiet
 from sluice.sequencer import Sequencer
 
 logger = logging.getLogger(__name__)
@@ -56,11 +57,12 @@ class Lane(Outlook):
         *,
         order: Order | None = None,
         fills_slots: bool = False,
+        quiet: Quiet | None = None,
     ) -> None:
         """Start from what the journal remembers.
 
         A slot has one batch, or, if it is to be filled, as many whole ones, next in the
-        order, as have `batch_size` IDs together.
+        order, as have `batch_size` IDs together. Lanes of one process share the quiet before their starts.
         """
         self.journal = journal
         self.pace = pace
@@ -72,6 +74,8 @@ class Lane(Outlook):
         self.is_closing = False
         self.observers: list[Observer] = []
         self._decisions = Decisions(lambda each: self.journal.decide(each))  # noqa: PLW0108 - it may yet be measured
+        self.quiet = quiet or Quiet()
+        self.quiet.add(self._decisions)
         self.latest_created_time = 0.0
         self.backlog = Backlog(order, room=batch_size if fills_slots else 0)
         journal.attach(self.apply, self.restore)

@@ -10,6 +10,7 @@ from sluice.lane import Lane
 from sluice.models import DEFAULT_LANE
 from sluice.order import Order
 from sluice.pace import Pace
+from sluice.quiet import Quiet
 from sluice.retention import Retention
 from sluice.retry import RetryPolicy
 from sluice.sequencer import Sequencer
@@ -30,6 +31,7 @@ class LaneFactory:
             raise ValueError(f"there is no lane {min(strangers)!r} for an upstream")
         self._clock = clock
         self._upstreams = upstreams
+        self._quiet = Quiet()
 
     def lane(self, name: str, journal: Journal, sequencer: Sequencer) -> Lane:
         """Return a lane as its journal remembers it."""
@@ -44,6 +46,7 @@ class LaneFactory:
             sequencer,
             order=Order(settings.priority_aging),
             fills_slots=settings.fill_slots,
+            quiet=self._quiet,
         )
 
     def send_limit(self, name: str) -> float:
@@ -60,6 +63,13 @@ class LaneFactory:
         """
         settings = self.by_lane[lane.name]
         timeout: float | None = settings.timeout
+
+        def note_call() -> None:
+            # Until now the loop, busy with others, and a connection to be made took time; the next start would
+            # come early by what they take less of it.
+            lane.pace.started(self._clock.now())
+            lane.quiet.end(lane.name)
+
         if lane.name in self._upstreams:
             upstream = self._upstreams[lane.name]
         elif settings.url is not None:
@@ -73,15 +83,13 @@ class LaneFactory:
                     settings.max_result_bytes,
                     self._clock.time,
                     may_send=may_send,
-                    # Until then the loop, busy with others, and a connection to be made take time; the next
-                    # start would come early by what they take less of it.
-                    on_sent=lambda: lane.pace.started(self._clock.now()),
+                    on_sent=note_call,
                 )
             )
             # It ends its calls itself, and knows which of them was late; this is only a backstop.
             timeout = settings.timeout + BACKSTOP
         else:
-            upstream = SimulatedUpstream(settings.delay)
+            upstream = SimulatedUpstream(settings.delay, on_sent=note_call)
             timeout = None  # however long its delay, it never fails
         retry = RetryPolicy(settings.attempts, settings.retry_base, settings.retry_max, settings.hold_max)
         limits = Limits(timeout, settings.max_result_bytes)

@@ -14,7 +14,7 @@ from sluice.lane import Lane
 
 logger = logging.getLogger(__name__)
 
-AT_ONCE = 100  # ingestions
+AT_ONCE = 20  # ingestions, or keys
 SHORTEST_REST, LONGEST_REST = 0.05, 60.0  # seconds
 
 

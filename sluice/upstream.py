@@ -1,7 +1,7 @@
 """Where batches go: the protocol, what it answers, and the simulated default."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from pydantic_core import PydanticSerializationError, to_json
@@ -59,11 +59,14 @@ class Upstream(Protocol):
 class SimulatedUpstream:
     """Stands in for a real upstream: works through a batch one ID after another, `delay` seconds each."""
 
-    def __init__(self, delay: float) -> None:
+    def __init__(self, delay: float, on_sent: Callable[[], object] = lambda: None) -> None:
+        """Take what is to be told of each batch as its calls begin."""
         self._delay = delay
+        self._on_sent = on_sent
 
     async def process(self, batch: Batch) -> list[object]:
         """Take `delay` seconds per ID; never fails."""
+        self._on_sent()
         await asyncio.sleep(self._delay * len(batch.ids))
         return [{"id": item, "data": "processed"} for item in batch.ids]
 

@@ -11,6 +11,7 @@ from starlette.types import Receive, Scope, Send
 
 from sluice.app import create_app
 from sluice.events import Event, Expired, Outcome
+from sluice.retention import AT_ONCE
 from sluice.settings import Settings
 from sluice.upstream import UpstreamError
 from tests.api import (
@@ -175,17 +176,15 @@ def test_default_retention_is_a_day_or_with_a_database_a_week(backend: str, days
 # A little at a time
 
 
-def test_ingestions_are_forgotten_a_hundred_at_a_time_at_most(
-    service: Service, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    service.until_completed(*[service.submit([2]) for _ in range(250)])
+def test_ingestions_are_forgotten_a_few_at_a_time(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    service.until_completed(*[service.submit([2]) for _ in range(2 * AT_ONCE + 5)])
     journal = CountingJournal(service.lane.journal.append)
     divert(service.lane.journal, journal, monkeypatch)
 
     service.advance(RETENTION + REST)
     service.until(lambda: not service.lane.ingestions)
 
-    assert journal.expired == [100, 100, 50]
+    assert journal.expired == [AT_ONCE, AT_ONCE, 5]
 
 
 def test_results_are_removed_a_thousand_at_a_time_at_most_and_leave_nothing(settings: Settings, run: Run) -> None:

@@ -164,6 +164,11 @@ class SqliteFile:
             for lane, event in events:
                 self.tables.write(lane, event)
 
+    def sweep(self) -> bool:
+        """Remove a little of what expired ingestions left; return whether there was any."""
+        with self._transaction():
+            return self.tables.sweep()
+
     def _try(self) -> None:
         with self._transaction():
             # It takes up room in the file, and gives it back.
@@ -218,7 +223,7 @@ class SqliteJournal:
 
     async def sweep(self) -> bool:
         """Remove a little of what expired ingestions left, of any lane; return whether there is more."""
-        return await self._file.in_thread(self._file.tables.sweep)
+        return await self._file.in_thread(self._file.sweep)
 
 
 class _Append(NamedTuple):

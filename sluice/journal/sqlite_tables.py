@@ -30,6 +30,7 @@ from sluice.journal import JournalRefusedError, Result, Saved, SavedIngestion, S
 from sluice.models import DEFAULT_LANE, Priority
 
 SWEEP = 1000  # rows, or PAGE_BYTES of them
+EXPIRED = 50  # ingestions, or PAGE_BYTES of their IDs
 # The lane, what was accepted, the cursor, `is_cancelled`, `gives_up` and the time of the last change.
 AcceptedRow = tuple[str, Accepted, int, int, int, float]
 NOTE_CLOCK = "UPDATE machine SET clock = max(clock, ?)"
@@ -162,20 +163,27 @@ class Tables:
         return page((Result(*row) for row in rows), lambda result: result.size)
 
     def sweep(self) -> bool:
-        """Remove a little of what an expired ingestion left; return whether there was any."""
-        row = self._database.execute("SELECT seq FROM expired LIMIT 1").fetchone()
-        if row is None:
-            return False
-        sizes = self._database.execute(
-            f"SELECT position, ifnull(length(data), 0) FROM results WHERE seq = ? ORDER BY position LIMIT {SWEEP}", row
+        """Remove a little of what expired ingestions left; return whether there was any."""
+        execute = self._database.execute
+        # Several at a time: to the loop, which has its turn with the thread after each statement, these are few.
+        left = execute(
+            f"SELECT seq, ifnull(length(ids), 0) FROM expired LEFT JOIN ids USING (seq) ORDER BY seq LIMIT {EXPIRED}"
         ).fetchall()
-        if some := page(sizes, lambda size: int(size[1])):
-            last, _ = some[-1]
-            self._database.execute("DELETE FROM results WHERE seq = ? AND position <= ?", (*row, last))
+        if not left:
+            return False
+        last, _ = page(left, lambda size: int(size[1]))[-1]
+        sizes = execute(
+            "SELECT seq, position, ifnull(length(data), 0) FROM expired CROSS JOIN results USING (seq)"
+            f" WHERE seq <= ? ORDER BY seq, position LIMIT {SWEEP}",
+            (last,),
+        ).fetchall()
+        if some := page(sizes, lambda size: int(size[2])):
+            seq, position, _ = some[-1]
+            execute("DELETE FROM results WHERE seq IN (SELECT seq FROM expired WHERE seq < ?)", (seq,))
+            execute("DELETE FROM results WHERE seq = ? AND position <= ?", (seq, position))
             return True
-        self._database.execute("DELETE FROM waiting WHERE seq = ?", row)
-        self._database.execute("DELETE FROM ids WHERE seq = ?", row)
-        self._database.execute("DELETE FROM expired WHERE seq = ?", row)
+        for table in ("waiting", "ids", "expired"):
+            execute(f"DELETE FROM {table} WHERE seq IN (SELECT seq FROM expired WHERE seq <= ?)", (last,))
         return True
 
     def load(self, accepted: Sequence[AcceptedRow], clock: Clock, send_limits: Mapping[str, float]) -> dict[str, Saved]:
