@@ -101,6 +101,7 @@ class Dispatcher:
                         self.lane.quiet.begin(self.lane.name)
                     await self._wait(at - LEAD if now < at - LEAD else at)
                     continue
+                self.lane.quiet.begin(self.lane.name)
                 try:
                     async with self.lock:
                         if self._drained_at is None:

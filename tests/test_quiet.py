@@ -12,6 +12,7 @@ from sluice.clock import SystemClock
 from sluice.connection import Connection
 from sluice.control import cancel
 from sluice.events import Event, Paused
+from sluice.ingestion import Batch
 from sluice.journal.memory import MemoryJournal
 from sluice.lane_factory import LaneFactory
 from sluice.models import Priority
@@ -49,51 +50,50 @@ def approximately(*held: tuple[float, float]) -> list[object]:
 # Around the starts of a lane
 
 
-def test_nothing_else_begins_shortly_before_a_start(loop: VirtualLoop) -> None:
-    bench, gate = Bench(loop, RecordingUpstream()), RecordingGate()
+def quiet_around(loop: VirtualLoop, interval: float = 5.0) -> tuple[Bench, RecordingGate]:
+    """Return a bench whose upstream tells when it is called, and takes a second per ID, and a gate."""
+
+    async def tell(batch: Batch) -> None:
+        bench.lane.quiet.end("default")
+        await asyncio.sleep(len(batch.ids))
+
+    bench, gate = Bench(loop, RecordingUpstream(tell), interval=interval), RecordingGate()
     bench.lane.quiet.add(gate)
+    return bench, gate
+
+
+def test_nothing_else_begins_shortly_before_a_start_until_its_call(loop: VirtualLoop) -> None:
+    bench, gate = quiet_around(loop)
     bench.submit([*range(1, 10)], Priority.LOW)
+
     bench.start()
     loop.advance(20)
 
-    # The upstream does not say when it is called, and takes longer than anything may be held.
-    assert gate.held == approximately((5 - LEAD, 5 - LEAD + LONGEST), (10 - LEAD, 10 - LEAD + LONGEST))
-
-
-def test_start_without_a_wait_holds_nothing_up(loop: VirtualLoop) -> None:
-    bench, gate = Bench(loop, RecordingUpstream()).start(), RecordingGate()
-    bench.lane.quiet.add(gate)
-    for _ in range(3):
-        bench.submit([1, 2, 3], Priority.LOW)
-        loop.advance(60)
-
-    assert len(bench.lane.finished) == 3
-    assert gate.held == []
+    assert gate.held == approximately((0, 0), (5 - LEAD, 5), (10 - LEAD, 10))
 
 
 def test_what_begins_is_held_up_while_an_end_is_recorded_that_the_next_start_waits_for(loop: VirtualLoop) -> None:
-    bench, gate = Bench(loop, RecordingUpstream(), interval=1.0), RecordingGate()
-    bench.lane.quiet.add(gate)
+    bench, gate = quiet_around(loop, interval=3 + LEAD / 2)
     bench.submit([1, 2, 3, 4], Priority.LOW)
+
     bench.start()
     loop.advance(10)
 
-    assert gate.held == approximately((3, 3 + LONGEST))
+    assert gate.held == approximately((0, 0), (3, 3 + LEAD / 2))
 
 
 def test_end_with_nothing_to_start_after_it_holds_nothing_up(loop: VirtualLoop) -> None:
-    bench, gate = Bench(loop, RecordingUpstream(), interval=1.0), RecordingGate()
-    bench.lane.quiet.add(gate)
+    bench, gate = quiet_around(loop, interval=3 + LEAD / 2)
     bench.submit([1, 2, 3], Priority.LOW)
+
     bench.start()
     loop.advance(10)
 
-    assert gate.held == []
+    assert gate.held == approximately((0, 0))
 
 
-def test_start_that_comes_to_nothing_holds_nothing_up_any_longer(loop: VirtualLoop) -> None:
-    bench, gate = Bench(loop, RecordingUpstream()), RecordingGate()
-    bench.lane.quiet.add(gate)
+def test_start_that_comes_to_nothing_holds_nothing_up_for_long(loop: VirtualLoop) -> None:
+    bench, gate = quiet_around(loop)
     job = bench.submit([1, 2, 3, 4], Priority.LOW)
     bench.start()
     loop.advance(5 - LEAD / 2)
@@ -102,7 +102,7 @@ def test_start_that_comes_to_nothing_holds_nothing_up_any_longer(loop: VirtualLo
     loop.run_until_complete(bench.journal.append([Paused(0.0, "")]))
     loop.advance(20)
 
-    assert gate.held == approximately((5 - LEAD, 5 - LEAD + LONGEST))
+    assert gate.held == approximately((0, 0), (5 - LEAD, 5 - LEAD + LONGEST))
     assert bench.statuses(job.ingestion_id) == ["completed", "yet_to_start"]
 
 
@@ -133,7 +133,7 @@ def test_simulated_upstream_ends_the_quiet_as_it_is_called(loop: VirtualLoop) ->
 
     loop.run_until_complete(scenario())
 
-    assert gate.held == approximately((5 - LEAD, 5))
+    assert gate.held == approximately((0, 0), (5 - LEAD, 5))
 
 
 def test_first_call_of_a_batch_ends_the_quiet_once_it_was_sent(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -163,7 +163,7 @@ def test_first_call_of_a_batch_ends_the_quiet_once_it_was_sent(monkeypatch: pyte
 
     asyncio.run(scenario())
 
-    assert called == [3, 3]
+    assert called == [0, 0, 3, 3]
 
 
 # How long

@@ -11,7 +11,8 @@ from typing import NamedTuple, TypeVar
 from sluice.clock import Clock
 from sluice.events import Event
 from sluice.journal import JournalError, JournalRefusedError, Result, Saved, sqlite_schema
-from sluice.journal.sqlite_tables import AcceptedRow, Tables
+from sluice.journal.sqlite_load import AcceptedRow, load, read_accepted
+from sluice.journal.sqlite_tables import Tables
 
 PRIMARY = 0xFF  # of an extended error code, https://www.sqlite.org/rescode.html
 CROWD, GATHERING = 2, 0.001  # after more than so many appends in a commit, seconds in which more come together
@@ -57,8 +58,8 @@ class SqliteFile:
             self.tables = Tables(self._database)
             self._database.execute("BEGIN EXCLUSIVE")
             if accepted is None:
-                accepted = self.tables.accepted()
-            self._saved = self.tables.load(accepted, clock, send_limits)
+                accepted = read_accepted(self._database)
+            self._saved = load(self._database, accepted, clock, send_limits)
             self._database.execute("COMMIT")
         except sqlite3.Error as error:
             raise JournalRefusedError(f"{path} {_reason(error)}") from error
@@ -161,8 +162,7 @@ class SqliteFile:
 
     def _commit(self, events: Sequence[tuple[str, Event]]) -> None:
         with self._transaction():
-            for lane, event in events:
-                self.tables.write(lane, event)
+            self.tables.write(events)
 
     def sweep(self) -> bool:
         """Remove a little of what expired ingestions left; return whether there was any."""
@@ -246,7 +246,7 @@ def _look(path: Path) -> list[AcceptedRow] | None:
         if (connection := sqlite_schema.open_to_read(path)) is None:
             return None
         with closing(connection):
-            return Tables(connection).accepted()
+            return read_accepted(connection)
     finally:
         if not had_index:
             shared_index.unlink(missing_ok=True)  # what reading after a crash leaves behind
