@@ -141,8 +141,6 @@ class Dispatcher:
         answers = await self._call(together(batches))
         self.lane.quiet.end(self.lane.name)
         now, sent = self._clock.now(), self.lane.pace.last_start
-        if self.lane.waiting_ids and now >= self.lane.pace.ready_at - LEAD:
-            self.lane.quiet.begin(self.lane.name)  # the next start waits for the record of this end
         self._log_failures(batches, answers)
 
         def finish() -> Sequence[Event]:
@@ -156,7 +154,18 @@ class Dispatcher:
                 return [finished, Held(now + hold.seconds, hold.reason)]
             return [finished]
 
-        await self._decide_surely(finish)
+        # The next start waits for this record.
+        approaching = asyncio.create_task(self._approach())
+        try:
+            await self._decide_surely(finish)
+        finally:
+            approaching.cancel()
+
+    async def _approach(self) -> None:
+        """Have it quiet when the next start is near, if there is one to come."""
+        await self._clock.sleep_until(self.lane.pace.ready_at - LEAD)
+        if self.lane.waiting_ids:
+            self.lane.quiet.begin(self.lane.name)
 
     def _ended(self, batches: Sequence[Batch], answers: Sequence[Answer], now: float) -> Iterator[Ended]:
         """Yield what the answers to all IDs of a slot lead to, batch by batch."""

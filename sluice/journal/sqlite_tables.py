@@ -49,9 +49,11 @@ class Tables:
 
     def write(self, events: Sequence[tuple[str, Event]]) -> None:
         """Do what events of lanes say, one after another."""
-        for is_acceptance, some in groupby(events, lambda each: isinstance(each[1], Accepted)):
-            if is_acceptance:
+        for kind, some in groupby(events, lambda each: type(each[1])):
+            if kind is Accepted:
                 self._accept([(lane, event) for lane, event in some if isinstance(event, Accepted)])
+            elif kind is Expired:
+                self._expire([event.ingestion_id for _, event in some if isinstance(event, Expired)])
             else:
                 for lane, event in some:
                     self._write(lane, event)
@@ -83,6 +85,12 @@ class Tables:
         )
         self._insert("INSERT INTO ids", ids)
         self._insert("INSERT OR REPLACE INTO keys", keys)
+
+    def _expire(self, ingestion_ids: Sequence[str]) -> None:
+        these = "ingestion_id IN (SELECT value FROM json_each(?))"
+        ids = (json.dumps(ingestion_ids),)
+        self._database.execute(f"INSERT INTO expired SELECT seq FROM ingestions WHERE {these}", ids)
+        self._database.execute(f"DELETE FROM ingestions WHERE {these}", ids)
 
     def _insert(self, into: str, rows: Sequence[tuple[object, ...]]) -> None:
         # Many rows in a statement: after each statement the thread waits for its turn with the loop's.
@@ -127,9 +135,11 @@ class Tables:
                 execute("UPDATE lanes SET paused_time = NULL, paused_reason = NULL WHERE name = ?", (lane,))
             case Cancelled():
                 execute(
-                    "UPDATE ingestions SET is_cancelled = 1, gives_up = 1 WHERE ingestion_id = ?", (event.ingestion_id,)
+                    "UPDATE ingestions SET is_cancelled = 1, gives_up = 1, changed_time = ? WHERE ingestion_id = ?",
+                    (event.time, event.ingestion_id),
                 )
-                self._write_outcomes(event.ingestion_id, event.failed, event.time)
+                if event.failed:
+                    self._write_outcomes(event.ingestion_id, event.failed, event.time)
             case Reprioritised():
                 execute(
                     "UPDATE ingestions SET priority = ? WHERE ingestion_id = ?",
@@ -143,9 +153,6 @@ class Tables:
                     (event.ingestion_id,),
                 )
                 execute(f"DELETE FROM results WHERE seq = {SEQ} AND error IS NOT NULL", (event.ingestion_id,))
-            case Expired():
-                execute(f"INSERT INTO expired VALUES ({SEQ})", (event.ingestion_id,))
-                execute("DELETE FROM ingestions WHERE ingestion_id = ?", (event.ingestion_id,))
             case KeysExpired():
                 execute("DELETE FROM keys WHERE created_time <= ? AND lane = ?", (*event, lane))
 
