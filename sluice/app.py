@@ -86,7 +86,7 @@ def create_app(
             async with (
                 watching["stream"].running(),
                 in_background(sweep(Connection.connected), "sweep"),
-                in_background(keep_out(lanes), "garbage"),
+                in_background(keep_out(lanes, service.clock), "garbage"),
             ):
                 yield {"lanes": lanes, "submission_rate": SubmissionRate(settings.submit_rate), **watching}
 

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 
+from sluice.clock import Clock
 from sluice.lanes import Lanes
 
 INTERVAL = 0.5  # seconds
@@ -10,12 +11,16 @@ GROWTH = 5_000  # ingestions: to look through so many takes milliseconds
 # Objects after which the young ones are looked through. Python's 700 take a tenth of the requests; 10,000 would now and
 # then take 20 ms at once.
 YOUNG = 2_000
+MIDDLE = 10  # times that those which were left are looked through before everything is: both are Python's own
+NEVER = 1_000_000_000
+CLEAR = 0.07  # seconds without a start in which there is time to look through everything
+STEP, STEPS = 0.01, 100  # seconds after which it is tried again to find such a time; and how often
 
 
-async def keep_out(lanes: Lanes) -> None:
+async def keep_out(lanes: Lanes, clock: Clock) -> None:
     """Have every ingestion looked through once, and those that are there by now not at all; cancel it to stop.
 
-    It sets the process's threshold for young objects as well, and leaves it so.
+    Whatever takes long is done between two starts. It sets the process's thresholds, and leaves them so.
 
     Python looks through all there is whenever that has grown by a quarter, which takes
     a second for a million ingestions; nothing is served and no batch starts meanwhile.
@@ -23,17 +28,28 @@ async def keep_out(lanes: Lanes) -> None:
     reference to it does, frozen or not; so does a connection, but on asyncio's own event
     loop, where each that was open once keeps its kilobyte.
     """
-    gc.set_threshold(YOUNG)
+    gc.set_threshold(YOUNG, MIDDLE, NEVER)
     gc.freeze()
     known = _count(lanes)
     while True:
         await asyncio.sleep(INTERVAL)
-        count = _count(lanes)
-        if abs(count - known) >= GROWTH:
-            known = count
-            # What is in a cycle by now must not be kept for ever.
+        has_changed = abs(_count(lanes) - known) >= GROWTH
+        if has_changed or gc.get_count()[2] > MIDDLE:
+            await _between_starts(lanes, clock)
             gc.collect()
+        if has_changed:
+            known = _count(lanes)
+            # Nothing that was in a cycle is there any more, to be kept for ever.
             gc.freeze()
+
+
+async def _between_starts(lanes: Lanes, clock: Clock) -> None:
+    """Return when no start is near, or, should that never be so, after a while."""
+    for _ in range(STEPS):
+        now = clock.now()
+        if min(lane.next_start(now) for lane in lanes.values()) > now + CLEAR:
+            return
+        await asyncio.sleep(STEP)
 
 
 def _count(lanes: Lanes) -> int:

@@ -31,7 +31,7 @@ async def _run(service: Service) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    async with service.running() as lanes, in_background(keep_out(lanes), "garbage"):
+    async with service.running() as lanes, in_background(keep_out(lanes, service.clock), "garbage"):
         await stop.wait()
 
 
