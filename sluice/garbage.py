@@ -47,7 +47,7 @@ async def _between_starts(lanes: Lanes, clock: Clock) -> None:
     """Return when no start is near, or, should that never be so, after a while."""
     for _ in range(STEPS):
         now = clock.now()
-        if min(lane.next_start(now) for lane in lanes.values()) > now + CLEAR:
+        if all(not lane.quiet.is_on and lane.next_start(now) > now + CLEAR for lane in lanes.values()):
             return
         await asyncio.sleep(STEP)
 

@@ -4,8 +4,8 @@ import asyncio
 from typing import Protocol
 
 LEAD = 0.01  # seconds before a start in which nothing else begins, and what has begun comes to its end
-LONGEST = 0.03  # seconds that anything waits for this at a time
-REST = 3  # times as long as things waited last, they do not wait again
+LONGEST = 0.1  # seconds that anything waits for this at a time
+RECOVERY = 0.25  # seconds that they may wait once more, for each second without: a fifth of all time at most
 
 
 class Gate(Protocol):
@@ -19,7 +19,7 @@ class Gate(Protocol):
 
 
 class Quiet:
-    """Holds the gates while a start of some lane is near: at most `LONGEST` at a time, and a quarter of all time.
+    """Holds the gates while a start of some lane is near: not for longer than `LONGEST`, nor too often.
 
     A start is a commit and several turns of the event loop. Each would take its turn
     behind hundreds of requests and what they commit, and what makes one start late is
@@ -30,8 +30,13 @@ class Quiet:
         self._gates: list[Gate] = []
         self._near: set[str] = set()  # lanes
         self._end: asyncio.TimerHandle | None = None
-        self._began_at = 0.0
-        self._resting_until = float("-inf")
+        self._left = LONGEST  # seconds that the gates may be held, as of `_noted_at`
+        self._noted_at = float("-inf")
+
+    @property
+    def is_on(self) -> bool:
+        """Whether the gates are held."""
+        return bool(self._near)
 
     def add(self, gate: Gate) -> None:
         """Hold this one too; once, however often it is added."""
@@ -42,10 +47,12 @@ class Quiet:
         """Take note that a start of a lane is near."""
         loop = asyncio.get_running_loop()
         if not self._near:
-            if loop.time() < self._resting_until:
+            now = loop.time()
+            self._left = min(LONGEST, self._left + RECOVERY * (now - self._noted_at))
+            self._noted_at = now
+            if self._left < LEAD:
                 return
-            self._began_at = loop.time()
-            self._end = loop.call_later(LONGEST, self._over)
+            self._end = loop.call_later(self._left, self._over)
             for gate in self._gates:
                 gate.hold()
         self._near.add(lane)
@@ -62,6 +69,7 @@ class Quiet:
         self._end.cancel()
         self._near.clear()
         now = asyncio.get_running_loop().time()
-        self._resting_until = now + REST * (now - self._began_at)
+        self._left -= now - self._noted_at
+        self._noted_at = now
         for gate in self._gates:
             gate.go_on()

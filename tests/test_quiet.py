@@ -16,7 +16,7 @@ from sluice.ingestion import Batch
 from sluice.journal.memory import MemoryJournal
 from sluice.lane_factory import LaneFactory
 from sluice.models import Priority
-from sluice.quiet import LEAD, LONGEST, REST, Quiet
+from sluice.quiet import LEAD, LONGEST, RECOVERY, Quiet
 from sluice.sequencer import Sequencer
 from sluice.settings import Settings
 from sluice.turnstile import AT_ONCE, Turnstile
@@ -188,19 +188,37 @@ def test_quiet_lasts_until_no_lane_is_near_a_start(loop: VirtualLoop) -> None:
     assert gate.held == approximately((0, LONGEST / 2))
 
 
-def test_quiet_is_a_quarter_of_the_time_at_most(loop: VirtualLoop) -> None:
+def test_quiet_is_a_share_of_the_time_at_most(loop: VirtualLoop) -> None:
     quiet, gate = Quiet(), RecordingGate()
     quiet.add(gate)
 
     async def scenario() -> None:
-        for _ in range(10_000):
+        for _ in range(100_000):
             quiet.begin("one")
             await asyncio.sleep(LONGEST / 100)
 
     loop.run_until_complete(scenario())
 
+    first, *_ = gate.held
+    assert first == pytest.approx((0, LONGEST), abs=TICK)
     assert max(until - since for since, until in gate.held) <= LONGEST + TICK
-    assert sum(until - since for since, until in gate.held) / loop.time() == pytest.approx(1 / (1 + REST), rel=0.02)
+    assert sum(until - since for since, until in gate.held) / loop.time() == pytest.approx(
+        RECOVERY / (1 + RECOVERY), rel=0.05
+    )
+
+
+def test_time_without_quiet_allows_for_no_more_than_the_longest(loop: VirtualLoop) -> None:
+    quiet, gate = Quiet(), RecordingGate()
+    quiet.add(gate)
+
+    async def scenario() -> None:
+        for _ in range(2):
+            quiet.begin("one")
+            await asyncio.sleep(1000)
+
+    loop.run_until_complete(scenario())
+
+    assert gate.held == approximately((0, LONGEST), (1000, 1000 + LONGEST))
 
 
 def test_gate_that_is_added_twice_is_held_once(loop: VirtualLoop) -> None:
