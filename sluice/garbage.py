@@ -13,8 +13,7 @@ GROWTH = 5_000  # ingestions: to look through so many takes milliseconds
 YOUNG = 2_000
 MIDDLE = 10  # times that those which were left are looked through before everything is: both are Python's own
 NEVER = 1_000_000_000
-CLEAR = 0.07  # seconds without a start in which there is time to look through everything
-STEP, STEPS = 0.01, 100  # seconds after which it is tried again to find such a time; and how often
+THOROUGH = 0.07  # seconds that it may take to look through everything
 
 
 async def keep_out(lanes: Lanes, clock: Clock) -> None:
@@ -30,26 +29,18 @@ async def keep_out(lanes: Lanes, clock: Clock) -> None:
     """
     gc.set_threshold(YOUNG, MIDDLE, NEVER)
     gc.freeze()
+    quiet = next(iter(lanes.values())).quiet  # all lanes' is the same
     known = _count(lanes)
     while True:
         await asyncio.sleep(INTERVAL)
         has_changed = abs(_count(lanes) - known) >= GROWTH
         if has_changed or gc.get_count()[2] > MIDDLE:
-            await _between_starts(lanes, clock)
+            await quiet.clear(clock, THOROUGH)
             gc.collect()
         if has_changed:
             known = _count(lanes)
             # Nothing that was in a cycle is there any more, to be kept for ever.
             gc.freeze()
-
-
-async def _between_starts(lanes: Lanes, clock: Clock) -> None:
-    """Return when no start is near, or, should that never be so, after a while."""
-    for _ in range(STEPS):
-        now = clock.now()
-        if all(not lane.quiet.is_on and lane.next_start(now) > now + CLEAR for lane in lanes.values()):
-            return
-        await asyncio.sleep(STEP)
 
 
 def _count(lanes: Lanes) -> int:

@@ -12,6 +12,9 @@ from sluice.lane import Lane
 from sluice.lanes import Lanes
 from sluice.models import Priority
 
+LARGE = 100_000  # IDs: more than so many keep the journal busy for
+LARGE_RECORD = 0.05  # seconds
+
 IN_FLIGHT = "The submission with this Idempotency-Key is being accepted right now; ask again for its answer."
 
 
@@ -45,6 +48,8 @@ class Intake:
         lane.arriving += 1
         lane.arriving_ids += len(accepted.ids)
         try:
+            if len(ids) > LARGE:
+                await lane.quiet.clear(self._clock, LARGE_RECORD)
             await lane.record(accepted)
         finally:
             lane.arriving -= 1

@@ -80,6 +80,7 @@ class Lane(Outlook):
         self.backlog = Backlog(order, room=batch_size if fills_slots else 0)
         journal.attach(self.apply, self.restore)
         self.restore(journal.replay())
+        self.quiet.watch(self.next_start)
 
     def restore(self, saved: Saved) -> None:
         """Take up a saved state instead of the present one."""

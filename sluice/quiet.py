@@ -1,11 +1,19 @@
 """The moments before a batch start: what can wait does, so that nothing is in the start's way."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Protocol
+
+from sluice.clock import Clock
 
 LEAD = 0.01  # seconds before a start in which nothing else begins, and what has begun comes to its end
 LONGEST = 0.1  # seconds that anything waits for this at a time
 RECOVERY = 0.25  # seconds that they may wait once more, for each second without: a fifth of all time at most
+
+STEP, STEPS = 0.01, 20  # seconds after which it is looked again whether no start is near; and how often
+
+NextStart = Callable[[float], float]
+"""When a lane's next batch may start, at a time: both in seconds on the clock."""
 
 
 class Gate(Protocol):
@@ -28,15 +36,23 @@ class Quiet:
 
     def __init__(self) -> None:
         self._gates: list[Gate] = []
+        self._lanes: list[NextStart] = []
         self._near: set[str] = set()  # lanes
         self._end: asyncio.TimerHandle | None = None
         self._left = LONGEST  # seconds that the gates may be held, as of `_noted_at`
         self._noted_at = float("-inf")
 
-    @property
-    def is_on(self) -> bool:
-        """Whether the gates are held."""
-        return bool(self._near)
+    def watch(self, next_start: NextStart) -> None:
+        """Look at the starts of a lane as well."""
+        self._lanes.append(next_start)
+
+    async def clear(self, clock: Clock, seconds: float) -> None:
+        """Return when no start is near, nor will be for so many seconds; or, should that never be so, after a while."""
+        for _ in range(STEPS):
+            soon = clock.now() + seconds
+            if not self._near and all(next_start(soon - seconds) >= soon for next_start in self._lanes):
+                return
+            await asyncio.sleep(STEP)
 
     def add(self, gate: Gate) -> None:
         """Hold this one too; once, however often it is added."""

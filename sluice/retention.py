@@ -49,6 +49,7 @@ class Retention:
         """Forget a little; return whether there is more that could be."""
         if self._propose():
             await self._lane.decide(self._propose)
+        await self._lane.quiet.clear(self._clock, 0)
         return await self._lane.journal.sweep() or bool(self._propose())
 
     def _propose(self) -> Sequence[Event]:

@@ -8,12 +8,13 @@ import pytest
 
 from sluice.backlog import LEAST_STALE
 from sluice.events import Expired
-from sluice.garbage import CLEAR, GROWTH, INTERVAL, MIDDLE, STEP, STEPS, YOUNG, keep_out
+from sluice.garbage import GROWTH, INTERVAL, MIDDLE, THOROUGH, YOUNG, keep_out
 from sluice.journal.memory import MemoryJournal
 from sluice.lane import Lane
 from sluice.lanes import Lanes
 from sluice.models import Priority
 from sluice.pace import Pace
+from sluice.quiet import STEP, STEPS
 from sluice.upstream import SimulatedUpstream
 from tests.virtual import Bench, VirtualClock, VirtualLoop
 
@@ -130,7 +131,7 @@ def test_everything_is_looked_through_between_two_starts(loop: VirtualLoop, thor
 
     assert len(thorough) == 20
     for at in thorough:
-        assert min(start for start in starts if start > at) > at + CLEAR
+        assert min(start for start in starts if start > at) > at + THOROUGH
 
 
 def test_python_itself_never_looks_through_everything(loop: VirtualLoop, thorough: list[float]) -> None:
