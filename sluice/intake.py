@@ -43,17 +43,17 @@ class Intake:
         """Return the id of a new ingestion; raise `FullError` or `JournalError`, with nothing changed."""
         self._room.check(lane, len(submission.ids), self._clock.now())
         ids, priority, owner, idempotency = submission
-        accepted = lane.accept(ids, priority, self._clock.time(), idempotency, owner)
         # It takes up room from now on.
         lane.arriving += 1
-        lane.arriving_ids += len(accepted.ids)
+        lane.arriving_ids += len(ids)
         try:
             if len(ids) > LARGE:
                 await lane.quiet.clear(self._clock, LARGE_RECORD)
+            accepted = lane.accept(ids, priority, self._clock.time(), idempotency, owner)
             await lane.record(accepted)
         finally:
             lane.arriving -= 1
-            lane.arriving_ids -= len(accepted.ids)
+            lane.arriving_ids -= len(ids)
         return accepted.ingestion_id
 
     async def take_once(self, lanes: Lanes, lane: Lane, submission: Submission) -> tuple[str, bool]:
