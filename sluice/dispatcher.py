@@ -97,9 +97,12 @@ class Dispatcher:
                 self.lane.backlog.became_ready.clear()
                 now = self._clock.now()
                 if (at := self.lane.next_start(now)) > now:
-                    if now >= at - LEAD:
+                    if now < at - LEAD:
+                        self.lane.quiet.end(self.lane.name)
+                        await self._wait(at - LEAD)
+                    else:
                         self.lane.quiet.begin(self.lane.name)
-                    await self._wait(at - LEAD if now < at - LEAD else at)
+                        await self._wait(at)
                     continue
                 self.lane.quiet.begin(self.lane.name)
                 try:
@@ -139,7 +142,6 @@ class Dispatcher:
             self.lane.quiet.end(self.lane.name)
             return
         answers = await self._call(together(batches))
-        self.lane.quiet.end(self.lane.name)
         now, sent = self._clock.now(), self.lane.pace.last_start
         self._log_failures(batches, answers)
 
@@ -164,7 +166,7 @@ class Dispatcher:
     async def _approach(self) -> None:
         """Have it quiet when the next start is near, if there is one to come."""
         await self._clock.sleep_until(self.lane.pace.ready_at - LEAD)
-        if self.lane.waiting_ids:
+        if self.lane.waiting_ids and not self.lane.paused:
             self.lane.quiet.begin(self.lane.name)
 
     def _ended(self, batches: Sequence[Batch], answers: Sequence[Answer], now: float) -> Iterator[Ended]:
@@ -231,6 +233,8 @@ class Dispatcher:
                 raise LeaseLostError(f"lane {self.lane.name}: its lease ran out before the call")
             # The upstream counts from the call, and the journal and other tasks took time since the decision.
             self.lane.pace.started(self._clock.now())
+            # Until it is sent, as it will tell; but a connection to be made can take long, and needs no quiet.
+            asyncio.get_running_loop().call_later(LEAD, self.lane.quiet.end, self.lane.name)
             return await self._upstream.process(batch)
 
         # A task of its own: a cancellation that the upstream raises itself must not end the

@@ -19,7 +19,7 @@ THOROUGH = 0.07  # seconds that it may take to look through everything
 async def keep_out(lanes: Lanes, clock: Clock) -> None:
     """Have every ingestion looked through once, and those that are there by now not at all; cancel it to stop.
 
-    Whatever takes long is done between two starts. It sets the process's thresholds, and leaves them so.
+    Whatever takes long is done between two starts; until it is stopped Python does none of it by itself.
 
     Python looks through all there is whenever that has grown by a quarter, which takes
     a second for a million ingestions; nothing is served and no batch starts meanwhile.
@@ -27,7 +27,15 @@ async def keep_out(lanes: Lanes, clock: Clock) -> None:
     reference to it does, frozen or not; so does a connection, but on asyncio's own event
     loop, where each that was open once keeps its kilobyte.
     """
+    before = gc.get_threshold()
     gc.set_threshold(YOUNG, MIDDLE, NEVER)
+    try:
+        await _keep_out(lanes, clock)
+    finally:
+        gc.set_threshold(*before)
+
+
+async def _keep_out(lanes: Lanes, clock: Clock) -> None:
     gc.freeze()
     quiet = next(iter(lanes.values())).quiet  # all lanes' is the same
     known = _count(lanes)

@@ -1,5 +1,6 @@
 """Takes in submissions: once for each idempotency key, and only where there is room."""
 
+import asyncio
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -41,19 +42,36 @@ class Intake:
 
     async def take(self, lane: Lane, submission: Submission) -> str:
         """Return the id of a new ingestion; raise `FullError` or `JournalError`, with nothing changed."""
-        self._room.check(lane, len(submission.ids), self._clock.now())
-        ids, priority, owner, idempotency = submission
+        count = len(submission.ids)
+        self._room.check(lane, count, self._clock.now())
         # It takes up room from now on.
         lane.arriving += 1
-        lane.arriving_ids += len(ids)
+        lane.arriving_ids += count
         try:
-            if len(ids) > LARGE:
-                await lane.quiet.clear(self._clock, LARGE_RECORD)
-            accepted = lane.accept(ids, priority, self._clock.time(), idempotency, owner)
-            await lane.record(accepted)
+            if count > LARGE:
+                return await self._take_large(lane, submission)
+            return await self._record(lane, submission)
         finally:
             lane.arriving -= 1
-            lane.arriving_ids -= len(ids)
+            lane.arriving_ids -= count
+
+    async def _take_large(self, lane: Lane, submission: Submission) -> str:
+        """Take them one at a time, as they came, each when no start waits for the journal."""
+        is_being_recorded = False
+        try:
+            async with lane.quiet.alone:
+                await lane.quiet.clear(self._clock, LARGE_RECORD)
+                is_being_recorded = True
+                return await self._record(lane, submission)
+        except asyncio.CancelledError:
+            if submission.idempotency and not is_being_recorded:
+                lane.keys_in_flight.discard(submission.idempotency.key)
+            raise
+
+    async def _record(self, lane: Lane, submission: Submission) -> str:
+        ids, priority, owner, idempotency = submission
+        accepted = lane.accept(ids, priority, self._clock.time(), idempotency, owner)
+        await lane.record(accepted)
         return accepted.ingestion_id
 
     async def take_once(self, lanes: Lanes, lane: Lane, submission: Submission) -> tuple[str, bool]:

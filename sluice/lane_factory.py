@@ -31,10 +31,9 @@ class LaneFactory:
             raise ValueError(f"there is no lane {min(strangers)!r} for an upstream")
         self._clock = clock
         self._upstreams = upstreams
-        self._quiet = Quiet()
 
-    def lane(self, name: str, journal: Journal, sequencer: Sequencer) -> Lane:
-        """Return a lane as its journal remembers it."""
+    def lane(self, name: str, journal: Journal, sequencer: Sequencer, quiet: Quiet) -> Lane:
+        """Return a lane as its journal remembers it; lanes share the last two."""
         settings = self.by_lane[name]
         is_simulated = name not in self._upstreams and settings.url is None
         pace = Pace(settings.interval, seconds_per_id=settings.delay if is_simulated else 0.0)
@@ -46,7 +45,7 @@ class LaneFactory:
             sequencer,
             order=Order(settings.priority_aging),
             fills_slots=settings.fill_slots,
-            quiet=self._quiet,
+            quiet=quiet,
         )
 
     def send_limit(self, name: str) -> float:

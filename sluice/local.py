@@ -13,6 +13,7 @@ from sluice.lane_factory import LaneFactory
 from sluice.lanes import Lanes
 from sluice.logs import logging_batches
 from sluice.process import claim_backlog, no_collections, on_stop, stop_server
+from sluice.quiet import Quiet
 from sluice.sequencer import Sequencer
 from sluice.settings import Settings, refuse_to_start
 from sluice.upstream import Upstream
@@ -52,11 +53,11 @@ class LocalService:
             file = self._file = self._opened.pop() if self._opened else self._open()
             if file is not None:
                 stack.push_async_callback(file.close)
-            sequencer = Sequencer()
+            sequencer, quiet = Sequencer(), Quiet()
             with no_collections():
                 lanes = Lanes(
                     {
-                        name: self._factory.lane(name, self._journal(file, name), sequencer)
+                        name: self._factory.lane(name, self._journal(file, name), sequencer, quiet)
                         for name in self._factory.by_lane
                     }
                 )

@@ -35,6 +35,7 @@ class Quiet:
     """
 
     def __init__(self) -> None:
+        self.alone = asyncio.Lock()  # for what takes so long that no two of its kind should go on at once
         self._gates: list[Gate] = []
         self._lanes: list[NextStart] = []
         self._near: set[str] = set()  # lanes

@@ -15,6 +15,7 @@ from sluice.lane import Lane
 logger = logging.getLogger(__name__)
 
 AT_ONCE = 20  # ingestions, or keys
+STEP = 0.03  # seconds that removing a little may take
 SHORTEST_REST, LONGEST_REST = 0.05, 60.0  # seconds
 
 
@@ -49,7 +50,7 @@ class Retention:
         """Forget a little; return whether there is more that could be."""
         if self._propose():
             await self._lane.decide(self._propose)
-        await self._lane.quiet.clear(self._clock, 0)
+        await self._lane.quiet.clear(self._clock, STEP)
         return await self._lane.journal.sweep() or bool(self._propose())
 
     def _propose(self) -> Sequence[Event]:

@@ -16,6 +16,7 @@ from sluice.lanes import Lanes
 from sluice.logs import logging_batches
 from sluice.pace import START_BUDGET
 from sluice.process import no_collections, on_stop
+from sluice.quiet import Quiet
 from sluice.sequencer import Sequencer
 from sluice.settings import Settings, refuse_to_start
 from sluice.upstream import Upstream
@@ -56,10 +57,12 @@ class SharedService:
             name: PostgresJournal(self._database, name, lane.interval, self._settings.idempotency_ttl)
             for name, lane in self._factory.by_lane.items()
         }
-        sequencer = Sequencer()
+        sequencer, quiet = Sequencer(), Quiet()
         try:
             with no_collections():
-                lanes = Lanes({name: self._factory.lane(name, each, sequencer) for name, each in journals.items()})
+                lanes = Lanes(
+                    {name: self._factory.lane(name, each, sequencer, quiet) for name, each in journals.items()}
+                )
         except JournalRefusedError as error:
             refuse_to_start(f"DATABASE_URL: {error}")
 

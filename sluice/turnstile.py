@@ -38,15 +38,19 @@ class Turnstile:
         """Let nobody begin until `go_on`."""
         loop = asyncio.get_running_loop()
         if loop is not self._loop:
+            if self._loop is not None and not self._loop.is_closed():
+                return  # it lets in who comes to another server of this process
             self._move_to(loop)
         self._is_held = True
         self._begun = AT_ONCE
 
     def go_on(self) -> None:
         """Let begin who waits, a few in a turn, and whoever comes."""
-        self._is_held = False
-        if self._loop is not None and not self._is_turn_due:
-            self._come_back(self._loop)
+        loop = asyncio.get_running_loop()
+        if self._is_held and loop is self._loop:
+            self._is_held = False
+            if not self._is_turn_due:
+                self._come_back(loop)
 
     def _move_to(self, loop: asyncio.AbstractEventLoop) -> None:
         """Serve a loop. Another one was there before, which has ended."""

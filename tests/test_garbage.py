@@ -143,3 +143,15 @@ def test_python_itself_never_looks_through_everything(loop: VirtualLoop, thoroug
     assert kept
     assert gc.get_count()[2] > MIDDLE
     assert thorough == []
+
+
+def test_thresholds_are_pythons_again_when_it_is_stopped(loop: VirtualLoop) -> None:
+    before = gc.get_threshold()
+    keeping = loop.create_task(keep_out(Lanes({"default": Lane(MemoryJournal(), Pace(5.0), 3)}), VirtualClock(loop)))
+    loop.advance(INTERVAL / 2)
+    assert gc.get_threshold() != before
+
+    keeping.cancel()
+    loop.advance(INTERVAL / 2)
+
+    assert gc.get_threshold() == before

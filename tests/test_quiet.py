@@ -5,7 +5,9 @@ import asyncio
 import pytest
 
 from sluice.admission import Room
+from sluice.events import Idempotency
 from sluice.intake import Intake, Submission
+from sluice.lanes import Lanes
 from sluice.models import Priority
 from sluice.quiet import LONGEST, RECOVERY, STEP, STEPS, Quiet
 from sluice.upstream import SimulatedUpstream
@@ -137,3 +139,48 @@ def test_large_record_is_made_after_a_start_that_is_near(
     assert bench.clock.now() == pytest.approx(recorded_at, abs=STEP + TICK)
     assert ingestion.created_time == pytest.approx(bench.clock.time(), abs=TICK)
     assert bench.lane.arriving == bench.lane.arriving_ids == 0
+
+
+def test_large_records_are_made_one_after_another_as_they_came(
+    loop: VirtualLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sluice.intake.LARGE", 2)
+    bench, _ = quiet_around(loop)
+    bench.submit([*range(1, 10)], Priority.LOW)
+    bench.start()
+    intake = Intake(Room(100, 1000), 60.0, bench.clock)
+
+    async def scenario() -> list[str]:
+        await bench.clock.sleep_until(4.955)
+        taking = []
+        for _ in range(8):
+            taking.append(asyncio.create_task(intake.take(bench.lane, Submission([1, 2, 3], Priority.LOW, ""))))
+            await asyncio.sleep(0.005)
+        return await asyncio.gather(*taking)
+
+    ids = loop.run_until_complete(scenario())
+
+    seqs = [bench.lane.ingestions[each].seq for each in ids]
+    assert seqs == sorted(seqs)
+
+
+def test_large_submission_that_is_given_up_while_it_waits_leaves_its_key_free(
+    loop: VirtualLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sluice.intake.LARGE", 2)
+    bench, _ = quiet_around(loop)
+    bench.submit([*range(1, 10)], Priority.LOW)
+    bench.start()
+    loop.advance(4.99)
+    intake, lanes = Intake(Room(10, 1000), 60.0, bench.clock), Lanes({"default": bench.lane})
+    submission = Submission([1, 2, 3], Priority.LOW, "", Idempotency("key", b"digest"))
+
+    taking = loop.create_task(intake.take_once(lanes, bench.lane, submission))
+    loop.advance(0.001)
+    taking.cancel()
+    loop.advance(1)
+
+    assert taking.cancelled()
+    assert len(bench.lane.ingestions) == 1
+    _, was_there = loop.run_until_complete(intake.take_once(lanes, bench.lane, submission))
+    assert not was_there

@@ -111,7 +111,29 @@ def test_turnstile_that_is_held_for_an_instant_lets_no_more_in_by_that(loop: Vir
     loop.run_until_complete(scenario())
 
 
-def test_what_a_served_app_answers_is_held_up_by_its_lanes() -> None:
+def test_other_loop_of_the_process_holds_up_nobody_and_lets_nobody_in(loop: VirtualLoop) -> None:
+    turnstile, begun = Turnstile(), list[int]()
+    other = VirtualLoop()
+
+    async def hold() -> None:
+        turnstile.hold()
+        turnstile.go_on()
+
+    async def scenario() -> None:
+        for number in range(2 * AT_ONCE):
+            turnstile.begin(loop, lambda number=number: begun.append(number))  # type: ignore[misc]
+
+    loop.run_until_complete(scenario())
+    other.run_until_complete(hold())
+    loop.advance(1)
+
+    assert begun == [*range(2 * AT_ONCE)]
+    other.close()
+
+
+def test_what_a_served_app_answers_is_held_up_by_its_lanes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sluice.quiet.LONGEST", 60.0)
+    monkeypatch.setattr(Connection, "turnstile", Turnstile())
     app = create_app(Settings(), EndlessUpstream(), ManualClock())
     with TestClient(app) as client:
         assert client.portal

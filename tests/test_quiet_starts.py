@@ -5,18 +5,21 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
+from fastapi.testclient import TestClient
 
+from sluice.app import create_app
 from sluice.clock import SystemClock
 from sluice.events import Paused
 from sluice.journal.memory import MemoryJournal
 from sluice.lane_factory import LaneFactory
 from sluice.models import Priority
-from sluice.quiet import LEAD, LONGEST
+from sluice.quiet import LEAD, Quiet
 from sluice.sequencer import Sequencer
 from sluice.settings import Settings
+from tests.api_steps import EndlessUpstream
 from tests.http_server import LocalServer
 from tests.quiet import RecordingGate, approximately, quiet_around
-from tests.virtual import VirtualClock, VirtualLoop
+from tests.virtual import Bench, RecordingUpstream, VirtualClock, VirtualLoop
 
 # Around the starts of a lane
 
@@ -51,7 +54,7 @@ def test_end_with_nothing_to_start_after_it_holds_nothing_up(loop: VirtualLoop) 
     assert gate.held == approximately((0, 0))
 
 
-def test_start_that_comes_to_nothing_holds_nothing_up_for_long(loop: VirtualLoop) -> None:
+def test_start_that_comes_to_nothing_holds_nothing_up_any_longer(loop: VirtualLoop) -> None:
     bench, gate = quiet_around(loop)
     job = bench.submit([1, 2, 3, 4], Priority.LOW)
     bench.start()
@@ -61,18 +64,35 @@ def test_start_that_comes_to_nothing_holds_nothing_up_for_long(loop: VirtualLoop
     loop.run_until_complete(bench.journal.append([Paused(0.0, "")]))
     loop.advance(20)
 
-    assert gate.held == approximately((0, 0), (5 - LEAD, 5 - LEAD + LONGEST))
+    assert gate.held == approximately((0, 0), (5 - LEAD, 5))
     assert bench.statuses(job.ingestion_id) == ["completed", "yet_to_start"]
 
 
-def test_lanes_share_the_quiet_before_their_starts(loop: VirtualLoop, tmp_path: Path) -> None:
+def test_end_of_a_batch_that_overran_holds_nothing_up_while_paused(loop: VirtualLoop) -> None:
+    bench, gate = quiet_around(loop, interval=1.0)
+    bench.submit([1, 2, 3, 4], Priority.LOW)
+    bench.start()
+    loop.advance(2)
+
+    bench.decide(lambda: [Paused(0.0, "")])
+    loop.advance(20)
+
+    assert gate.held == approximately((0, 0))
+
+
+def test_lanes_share_the_quiet_for_as_long_as_they_run(tmp_path: Path) -> None:
     path = tmp_path / "lanes.toml"
     path.write_text('[[lanes]]\nname = "other"\n')
-    factory = LaneFactory(Settings(lanes=path), VirtualClock(loop), {})
+    app = create_app(Settings(lanes=path), EndlessUpstream())
+    quiets = []
 
-    one, other = (factory.lane(name, MemoryJournal(), Sequencer()) for name in factory.by_lane)
+    for _ in range(2):
+        with TestClient(app) as client:
+            one, other = client.app_state["lanes"].values()
+            assert one.quiet is other.quiet
+            quiets.append(one.quiet)
 
-    assert one.quiet is other.quiet
+    assert quiets[0] is not quiets[1]
 
 
 # Until the call is sent, where the upstream tells
@@ -82,7 +102,7 @@ def test_simulated_upstream_ends_the_quiet_as_it_is_called(loop: VirtualLoop) ->
     factory, gate = LaneFactory(Settings(), VirtualClock(loop), {}), RecordingGate()
 
     async def scenario() -> None:
-        lane = factory.lane("default", MemoryJournal(), Sequencer())
+        lane = factory.lane("default", MemoryJournal(), Sequencer(), Quiet())
         lane.quiet.add(gate)
         await lane.record(lane.accept([1, 2, 3, 4], Priority.LOW, 0.0))
         async with AsyncExitStack() as stack:
@@ -110,7 +130,7 @@ def test_first_call_of_a_batch_ends_the_quiet_once_it_was_sent(monkeypatch: pyte
         listener = await asyncio.start_server(server.handle, "127.0.0.1", 0)
         url = f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}/{{id}}"
         factory = LaneFactory(Settings(upstream_url=url, batch_interval=0.3), SystemClock(), {})
-        lane = factory.lane("default", MemoryJournal(), Sequencer())
+        lane = factory.lane("default", MemoryJournal(), Sequencer(), Quiet())
         lane.quiet.add(Gate())
         await lane.record(lane.accept([200, 201, 202, 203], Priority.LOW, 0.0))
         async with AsyncExitStack() as stack:
@@ -123,3 +143,14 @@ def test_first_call_of_a_batch_ends_the_quiet_once_it_was_sent(monkeypatch: pyte
     asyncio.run(scenario())
 
     assert called == [0, 0, 3, 3]
+
+
+def test_call_that_is_not_sent_soon_is_not_waited_for(loop: VirtualLoop) -> None:
+    bench, gate = Bench(loop, RecordingUpstream()), RecordingGate()
+    bench.lane.quiet.add(gate)
+    bench.submit([1, 2, 3, 4], Priority.LOW)
+
+    bench.start()
+    loop.advance(20)
+
+    assert gate.held == approximately((0, LEAD), (5 - LEAD, 5 + LEAD))
