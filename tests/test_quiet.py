@@ -36,37 +36,33 @@ def test_quiet_lasts_until_no_lane_is_near_a_start(loop: VirtualLoop) -> None:
     assert gate.held == approximately((0, LONGEST / 2))
 
 
-def test_quiet_is_a_share_of_the_time_at_most(loop: VirtualLoop) -> None:
+def held_by_beginnings(loop: VirtualLoop, count: int, pause: float) -> list[tuple[float, float]]:
+    """Begin so many times, with pauses of so many seconds; return when a gate was held."""
     quiet, gate = Quiet(), RecordingGate()
     quiet.add(gate)
 
     async def scenario() -> None:
-        for _ in range(100_000):
+        for _ in range(count):
             quiet.begin("one")
-            await asyncio.sleep(LONGEST / 100)
+            await asyncio.sleep(pause)
 
     loop.run_until_complete(scenario())
+    return gate.held
 
-    first, *_ = gate.held
-    assert first == pytest.approx((0, LONGEST), abs=TICK)
-    assert max(until - since for since, until in gate.held) <= LONGEST + TICK
-    assert sum(until - since for since, until in gate.held) / loop.time() == pytest.approx(
-        RECOVERY / (1 + RECOVERY), rel=0.05
-    )
+
+def test_quiet_is_a_share_of_the_time_at_most(loop: VirtualLoop) -> None:
+    held = held_by_beginnings(loop, 100_000, LONGEST / 100)
+
+    lengths = [until - since for since, until in held]
+    assert held[0] == pytest.approx((0, LONGEST), abs=TICK)
+    assert max(lengths) <= LONGEST + TICK
+    assert sum(lengths) / loop.time() == pytest.approx(RECOVERY / (1 + RECOVERY), rel=0.05)
 
 
 def test_time_without_quiet_allows_for_no_more_than_the_longest(loop: VirtualLoop) -> None:
-    quiet, gate = Quiet(), RecordingGate()
-    quiet.add(gate)
+    held = held_by_beginnings(loop, 2, 1000)
 
-    async def scenario() -> None:
-        for _ in range(2):
-            quiet.begin("one")
-            await asyncio.sleep(1000)
-
-    loop.run_until_complete(scenario())
-
-    assert gate.held == approximately((0, LONGEST), (1000, 1000 + LONGEST))
+    assert held == approximately((0, LONGEST), (1000, 1000 + LONGEST))
 
 
 def test_gate_that_is_added_twice_is_held_once(loop: VirtualLoop) -> None:
