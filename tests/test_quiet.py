@@ -82,15 +82,20 @@ def test_gate_that_is_added_twice_is_held_once(loop: VirtualLoop) -> None:
 # What waits for a time without a start
 
 
+def busy(loop: VirtualLoop) -> Bench:
+    """Return a bench with a start every five seconds, at 5, 10."""
+    bench, _ = quiet_around(loop)
+    bench.submit([*range(1, 10)], Priority.LOW)
+    return bench.start()
+
+
 async def when_clear(bench: Bench, seconds: float) -> float:
     await bench.lane.quiet.clear(bench.clock, seconds)
     return bench.clock.now()
 
 
 def test_what_takes_long_waits_for_a_start_that_it_would_hold_up(loop: VirtualLoop) -> None:
-    bench, _ = quiet_around(loop)
-    bench.submit([*range(1, 10)], Priority.LOW)
-    bench.start()
+    bench = busy(loop)
     loop.advance(4.9)
 
     assert loop.run_until_complete(when_clear(bench, 0.05)) == pytest.approx(4.9, abs=TICK)
@@ -123,9 +128,7 @@ def test_large_record_is_made_after_a_start_that_is_near(
     loop: VirtualLoop, monkeypatch: pytest.MonkeyPatch, count: int, recorded_at: float
 ) -> None:
     monkeypatch.setattr("sluice.intake.LARGE", 10)
-    bench, _ = quiet_around(loop)
-    bench.submit([*range(1, 10)], Priority.LOW)
-    bench.start()
+    bench = busy(loop)
     loop.advance(4.99)
     intake = Intake(Room(10, 1000), 60.0, bench.clock)
 
@@ -141,9 +144,7 @@ def test_large_records_are_made_one_after_another_as_they_came(
     loop: VirtualLoop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sluice.intake.LARGE", 2)
-    bench, _ = quiet_around(loop)
-    bench.submit([*range(1, 10)], Priority.LOW)
-    bench.start()
+    bench = busy(loop)
     intake = Intake(Room(100, 1000), 60.0, bench.clock)
 
     async def scenario() -> list[str]:
@@ -164,9 +165,7 @@ def test_large_submission_that_is_given_up_while_it_waits_leaves_its_key_free(
     loop: VirtualLoop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sluice.intake.LARGE", 2)
-    bench, _ = quiet_around(loop)
-    bench.submit([*range(1, 10)], Priority.LOW)
-    bench.start()
+    bench = busy(loop)
     loop.advance(4.99)
     intake, lanes = Intake(Room(10, 1000), 60.0, bench.clock), Lanes({"default": bench.lane})
     submission = Submission([1, 2, 3], Priority.LOW, "", Idempotency("key", b"digest"))
