@@ -96,15 +96,15 @@ class Dispatcher:
                     await self._decide_surely(self._interrupt)
                 self.lane.backlog.became_ready.clear()
                 now = self._clock.now()
-                if (at := self.lane.next_start(now)) > now:
-                    if now < at - LEAD:
-                        self.lane.quiet.end(self.lane.name)
-                        await self._wait(at - LEAD)
-                    else:
-                        self.lane.quiet.begin(self.lane.name)
-                        await self._wait(at)
+                at = self.lane.next_start(now)
+                if now < at - LEAD:
+                    self.lane.quiet.end(self.lane.name)
+                    await self._wait(at - LEAD)
                     continue
                 self.lane.quiet.begin(self.lane.name)
+                if now < at:
+                    await self._wait(at)
+                    continue
                 try:
                     async with self.lock:
                         if self._drained_at is None:

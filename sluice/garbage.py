@@ -11,7 +11,9 @@ GROWTH = 5_000  # ingestions: to look through so many takes milliseconds
 # Objects after which the young ones are looked through. Python's 700 take a tenth of the requests; 10,000 would now and
 # then take 20 ms at once.
 YOUNG = 2_000
-MIDDLE = 10  # times that those which were left are looked through before everything is: both are Python's own
+# Times that the young ones are looked through before those that were left are, and those before everything is:
+# Python's own.
+MIDDLE = 10
 NEVER = 1_000_000_000
 THOROUGH = 0.07  # seconds that it may take to look through everything
 

@@ -50,8 +50,8 @@ class Quiet:
     async def clear(self, clock: Clock, seconds: float) -> None:
         """Return when no start is near, nor will be for so many seconds; or, should that never be so, after a while."""
         for _ in range(STEPS):
-            soon = clock.now() + seconds
-            if not self._near and all(next_start(soon - seconds) >= soon for next_start in self._lanes):
+            now = clock.now()
+            if not self._near and all(next_start(now) >= now + seconds for next_start in self._lanes):
                 return
             await asyncio.sleep(STEP)
 
@@ -68,7 +68,7 @@ class Quiet:
             self._left = min(LONGEST, self._left + RECOVERY * (now - self._noted_at))
             self._noted_at = now
             if self._left < LEAD:
-                return
+                return  # too little to be of use
             self._end = loop.call_later(self._left, self._over)
             for gate in self._gates:
                 gate.hold()
