@@ -82,6 +82,13 @@ async def workers(url: str, *lanes: Sequence[str]) -> AsyncIterator[list[Worker]
         yield standing_by
 
 
+async def take_over(url: str, one: Worker, other: Worker) -> tuple[Job, Job]:
+    """Have one take a lane and show no sign of life, and the other take it; return the turns of both."""
+    lost = await one.take()
+    grow_old(url, "pgqueuer", LEASE + 10)
+    return lost, await other.take()
+
+
 def only_job(url: str) -> dict[str, Any]:
     """Return the one job as it is in the table."""
     with psycopg.connect(url, options="-c search_path=sluice", row_factory=dict_row) as connection:

@@ -6,7 +6,7 @@ import pytest
 
 from sluice import engine
 from sluice.journal import JournalError
-from tests.engine import LEASE, execute, grow_old, only_job, workers
+from tests.engine import LEASE, execute, grow_old, only_job, take_over, workers
 from tests.shared_database import fresh_database
 from tests.sqlite import Run
 
@@ -124,9 +124,7 @@ def test_heartbeat_is_a_sign_of_life_and_renews_the_lease(url: str, run: Run, mo
 def test_heartbeat_of_a_lane_that_another_holds_changes_nothing_and_ends_the_lease(url: str, run: Run) -> None:
     async def scenario() -> None:
         async with workers(url, ONE, ONE) as (one, other):
-            lost = await one.take()
-            grow_old(url, "pgqueuer", LEASE + 10)
-            job = await other.take()
+            lost, job = await take_over(url, one, other)
             before = only_job(url)
 
             await one.queries.update_heartbeat([lost.id])

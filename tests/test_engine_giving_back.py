@@ -10,7 +10,7 @@ from pgqueuer.domain.models import AnyEvent, TableChangedEvent
 
 from sluice import engine
 from sluice.journal.postgres_schema import ENGINE
-from tests.engine import LEASE, grow_old, only_job, workers
+from tests.engine import LEASE, grow_old, only_job, take_over, workers
 from tests.shared_database import fresh_database
 from tests.sqlite import Run
 
@@ -37,9 +37,7 @@ def test_lane_that_is_given_back_can_be_taken_at_once_or_after_the_delay(url: st
 def test_giving_back_a_lane_that_another_holds_changes_nothing(url: str, run: Run) -> None:
     async def scenario() -> None:
         async with workers(url, ONE, ONE) as (one, other):
-            lost = await one.take()
-            grow_old(url, "pgqueuer", LEASE + 10)
-            await other.take()
+            lost, _ = await take_over(url, one, other)
             before = only_job(url)
 
             await one.give_back(lost)
@@ -66,9 +64,7 @@ def test_turn_that_ended_without_giving_the_lane_back_leaves_the_job(url: str, r
 def test_giving_back_is_told_to_those_who_wait_and_giving_back_what_is_anothers_is_not(url: str, run: Run) -> None:
     async def scenario() -> list[str]:
         async with workers(url, ONE, ONE) as (one, other), await psycopg.AsyncConnection.connect(url) as ear:
-            lost = await one.take()
-            grow_old(url, "pgqueuer", LEASE + 10)
-            job = await other.take()
+            lost, job = await take_over(url, one, other)
             await ear.set_autocommit(True)
             await ear.execute(f"LISTEN {ENGINE.channel}".encode())
 

@@ -1,7 +1,6 @@
 """When it is quiet: from shortly before a start until its call is sent."""
 
 import asyncio
-from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
@@ -10,15 +9,13 @@ from fastapi.testclient import TestClient
 from sluice.app import create_app
 from sluice.clock import SystemClock
 from sluice.events import Paused
-from sluice.journal.memory import MemoryJournal
 from sluice.lane_factory import LaneFactory
 from sluice.models import Priority
-from sluice.quiet import LEAD, Quiet
-from sluice.sequencer import Sequencer
+from sluice.quiet import LEAD
 from sluice.settings import Settings
 from tests.api_steps import EndlessUpstream
 from tests.http_server import LocalServer
-from tests.quiet import RecordingGate, approximately, quiet_around
+from tests.quiet import RecordingGate, approximately, dispatching, quiet_around
 from tests.virtual import Bench, RecordingUpstream, VirtualClock, VirtualLoop
 
 # Around the starts of a lane
@@ -102,12 +99,7 @@ def test_simulated_upstream_ends_the_quiet_as_it_is_called(loop: VirtualLoop) ->
     factory, gate = LaneFactory(Settings(), VirtualClock(loop), {}), RecordingGate()
 
     async def scenario() -> None:
-        lane = factory.lane("default", MemoryJournal(), Sequencer(), Quiet())
-        lane.quiet.add(gate)
-        await lane.record(lane.accept([1, 2, 3, 4], Priority.LOW, 0.0))
-        async with AsyncExitStack() as stack:
-            dispatcher = await factory.dispatcher(lane, stack)
-            await stack.enter_async_context(dispatcher.running(grace=0))
+        async with dispatching(factory, [1, 2, 3, 4], gate):
             await asyncio.sleep(10)
 
     loop.run_until_complete(scenario())
@@ -117,32 +109,21 @@ def test_simulated_upstream_ends_the_quiet_as_it_is_called(loop: VirtualLoop) ->
 
 def test_first_call_of_a_batch_ends_the_quiet_once_it_was_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sluice.quiet.LONGEST", 60.0)
-    server, called = LocalServer(), list[int]()
-
-    class Gate:
-        def hold(self) -> None:
-            called.append(len(server.paths))
-
-        def go_on(self) -> None:
-            called.append(len(server.paths))
+    server = LocalServer()
+    gate = RecordingGate(lambda: len(server.paths))
 
     async def scenario() -> None:
         listener = await asyncio.start_server(server.handle, "127.0.0.1", 0)
         url = f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}/{{id}}"
         factory = LaneFactory(Settings(upstream_url=url, batch_interval=0.3), SystemClock(), {})
-        lane = factory.lane("default", MemoryJournal(), Sequencer(), Quiet())
-        lane.quiet.add(Gate())
-        await lane.record(lane.accept([200, 201, 202, 203], Priority.LOW, 0.0))
-        async with AsyncExitStack() as stack:
-            dispatcher = await factory.dispatcher(lane, stack)
-            await stack.enter_async_context(dispatcher.running(grace=0))
+        async with dispatching(factory, [200, 201, 202, 203], gate) as lane:
             while not lane.finished:  # noqa: ASYNC110 - it is told by asking
                 await asyncio.sleep(0.01)
         listener.close()
 
     asyncio.run(scenario())
 
-    assert called == [0, 0, 3, 3]
+    assert gate.held == [(0, 0), (3, 3)]
 
 
 def test_call_that_is_not_sent_soon_is_not_waited_for(loop: VirtualLoop) -> None:
