@@ -25,14 +25,19 @@ class Trouble:
     def __init__(self, page: Page, origin: str) -> None:
         self.seen: list[str] = []
         self._origin = origin
+        self._is_expected = False
         page.on("console", self._on_console)
         page.on("pageerror", lambda error: self.seen.append(f"error: {error}"))
         page.on("request", self._on_request)
 
+    def expect(self) -> None:
+        """From here on the test gives the browser reason to complain on its console, until the page is closed."""
+        self._is_expected = True
+
     def _on_console(self, message: ConsoleMessage) -> None:
         # Its only way to find out that nobody is signed in; the browser complains whatever the page makes of it.
         is_refusal = "status of 401" in message.text and message.location["url"] == f"{self._origin}/session"
-        if message.type in ("error", "warning") and not is_refusal:
+        if message.type in ("error", "warning") and not is_refusal and not self._is_expected:
             self.seen.append(f"{message.type}: {message.text}")
 
     def _on_request(self, request: Request) -> None:

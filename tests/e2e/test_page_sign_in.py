@@ -98,6 +98,7 @@ def test_wrong_key_is_said_to_be_wrong(door: Visit) -> None:
 
 
 def test_server_that_is_away_is_said_to_be(door: Visit) -> None:
+    door.trouble.expect()
     door.server.process.kill()
 
     door.page.fill("#key", SECRETS["otto"])
@@ -105,10 +106,10 @@ def test_server_that_is_away_is_said_to_be(door: Visit) -> None:
 
     expect(door.page.locator("[aria-live=assertive]")).to_contain_text("The server cannot be reached.")
     expect(door.page.locator("#key")).to_have_value("")
-    door.trouble.seen.clear()
 
 
 def test_page_asks_again_who_is_signed_in_until_it_is_told(door: Visit) -> None:
+    door.trouble.expect()
     door.page.route("**/session", lambda route: route.abort())
     door.page.reload()
     expect(door.page.get_by_role("status")).to_contain_text("The server cannot be reached. It is asked again")
@@ -117,7 +118,6 @@ def test_page_asks_again_who_is_signed_in_until_it_is_told(door: Visit) -> None:
     door.page.unroute("**/session")
 
     expect(door.page.locator("#key")).to_be_focused()
-    door.trouble.seen.clear()
 
 
 def test_key_is_nowhere_but_in_one_request(browser: Browser) -> None:
@@ -137,13 +137,12 @@ def test_key_is_nowhere_but_in_one_request(browser: Browser) -> None:
         said += [page.url, page.content(), page.evaluate("document.cookie"), page.evaluate(STATE)]
         said += [page.evaluate(f"JSON.stringify({storage})") for storage in ("localStorage", "sessionStorage")]
         said += [str(cookie) for cookie in page.context.cookies()]
+        visit.trouble.expect()
         server.process.kill()
         assert server.process.stdout
         said.append(server.process.stdout.read())
         assert [SECRETS["otto"] in body for body in bodies].count(True) == 1
         assert not [text for text in said if SECRETS["otto"] in text]
-        visit.page.close()
-        visit.trouble.seen.clear()
 
 
 def test_signing_out_drops_what_was_fetched_and_asks_for_no_more(door: Visit) -> None:
@@ -168,6 +167,7 @@ def test_signing_out_drops_what_was_fetched_and_asks_for_no_more(door: Visit) ->
 def test_page_stays_signed_in_where_the_server_does_not_hear_otherwise(door: Visit) -> None:
     sign_in(door.page, "rita")
     expect(door.page.locator("#connection")).to_have_attribute("data-state", "live")
+    door.trouble.expect()
     door.server.process.kill()
 
     door.page.click("#sign-out")
@@ -175,7 +175,6 @@ def test_page_stays_signed_in_where_the_server_does_not_hear_otherwise(door: Vis
     # It may complain of an answer that was cut off as well.
     told = door.page.get_by_role("alert").filter(has_text="Still signed in. The server cannot be reached.")
     expect(told).to_be_visible()
-    door.trouble.seen.clear()
 
 
 # Sessions that end
@@ -186,11 +185,11 @@ def test_session_that_is_over_leads_back_to_the_form(browser: Browser) -> None:
         serving(**PACE, **KEYS, SESSION_TTL="2") as server,
         visiting(browser, server, is_open=False) as visit,
     ):
+        visit.trouble.expect()
         sign_in(visit.page, "alice")
 
         expect(visit.page.locator("#sign-in-told")).to_have_text(OVER)
         expect(visit.page.locator("#key")).to_be_focused()
-        visit.trouble.seen.clear()
 
 
 def test_key_that_is_gone_ends_the_stream_and_the_session(browser: Browser) -> None:
@@ -274,9 +273,9 @@ def test_submitter_submits_and_sees_its_own_only(door: Visit) -> None:
     expect(page.locator("#cancel, #reprioritise, #retry")).to_have_count(0)
     assert not {"/queue", "/slots", "/events"} & set(paths)
 
+    door.trouble.expect()
     page.evaluate(f"location.hash = '#/ingestions/{other}'")
     expect(page.locator(".ingestion .problem")).to_contain_text("No ingestion with this id")
-    door.trouble.seen.clear()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
