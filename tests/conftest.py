@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 from fastapi.testclient import TestClient
 
@@ -14,6 +15,12 @@ from tests.api_steps import EndlessUpstream, answer
 from tests.postgres import database_url, postgres  # noqa: F401, fixtures
 from tests.sqlite import Run, SteppedClock
 from tests.virtual import VirtualLoop
+
+# What takes long says something of the machine, and of nothing else.
+hypothesis.settings.register_profile(
+    "sluice", deadline=None, print_blob=True, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("sluice")
 
 
 @pytest.fixture(autouse=True)

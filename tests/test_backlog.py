@@ -3,7 +3,7 @@ from typing import NamedTuple
 from uuid import uuid4
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sluice.backlog import LEAST_STALE, Backlog
@@ -216,7 +216,6 @@ class Filled:
             self.backlog.update(ingestion)
 
 
-@settings(deadline=None)
 @given(
     jobs=JOBS,
     steps=st.lists(

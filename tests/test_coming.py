@@ -38,7 +38,7 @@ def submit(at: Scene, ids: range, priority: Priority) -> Ingestion:
 
 
 @given(shape=shapes(), steps=STEPS, count=st.sampled_from([1, 2, 5, 20, EVERYTHING]))
-@settings(deadline=None, max_examples=120)
+@settings(max_examples=120)
 def test_coming_slots_are_those_that_then_start_to_the_tick(shape: Shape, steps: list[Step], count: int) -> None:
     with scene(shape, [*steps, ("resume",)]) as at:
         slots = at.lane.coming(count, at.now)
@@ -54,7 +54,7 @@ def test_coming_slots_are_those_that_then_start_to_the_tick(shape: Shape, steps:
 
 
 @given(shape=shapes(may_overrun=True), steps=STEPS)
-@settings(deadline=None, max_examples=120)
+@settings(max_examples=120)
 def test_coming_slots_and_forecasts_tell_the_same(shape: Shape, steps: list[Step]) -> None:
     with scene(shape, steps) as at:
         lane = at.lane
@@ -84,7 +84,7 @@ def test_coming_slots_and_forecasts_tell_the_same(shape: Shape, steps: list[Step
 
 
 @given(shape=shapes(may_overrun=True), steps=STEPS, count=st.integers(0, 30))
-@settings(deadline=None, max_examples=120)
+@settings(max_examples=120)
 def test_fewer_coming_slots_are_the_first_of_more_and_looking_changes_nothing(
     shape: Shape, steps: list[Step], count: int
 ) -> None:
@@ -99,7 +99,7 @@ def test_fewer_coming_slots_are_the_first_of_more_and_looking_changes_nothing(
 
 
 @given(shape=shapes(), steps=STEPS)
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_slots_of_a_paused_lane_come_never_and_in_the_order_that_a_resumption_would_bring(
     shape: Shape, steps: list[Step]
 ) -> None:

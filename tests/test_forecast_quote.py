@@ -14,7 +14,7 @@ SLOW_AND_SHORT = Shape(interval=64, batch_size=3, per_id=64)
 
 
 @given(shape=shapes(may_overrun=True), steps=STEPS, count=COUNTS, priority=PRIORITIES)
-@settings(deadline=None, max_examples=120)
+@settings(max_examples=120)
 def test_quote_is_the_forecast_after_accepting_as_much_at_that_instant(
     shape: Shape, steps: list[Step], count: int, priority: Priority
 ) -> None:
@@ -30,7 +30,7 @@ def test_quote_is_the_forecast_after_accepting_as_much_at_that_instant(
 
 
 @given(shape=shapes(may_overrun=True), steps=STEPS, count=COUNTS)
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_quoting_changes_nothing(shape: Shape, steps: list[Step], count: int) -> None:
     with scene(shape, steps) as at:
         lane = at.lane
@@ -45,7 +45,7 @@ def test_quoting_changes_nothing(shape: Shape, steps: list[Step], count: int) ->
 
 @given(shape=shapes(), steps=STEPS, count=COUNTS, priority=PRIORITIES)
 @example(Shape(64, 1, 0), [("submit", 2, Priority.HIGH)], 2, Priority.LOW)
-@settings(deadline=None, max_examples=120)
+@settings(max_examples=120)
 def test_quote_comes_true_to_the_tick_when_nothing_else_arrives_or_fails(
     shape: Shape, steps: list[Step], count: int, priority: Priority
 ) -> None:

@@ -319,7 +319,7 @@ def test_memory_does_not_grow_with_the_time(watched: Watched) -> None:
     idle=st.lists(st.one_of(st.just(0.0), st.just(0.0), st.floats(0.0, 3.0), st.floats(0.0, 200.0)), max_size=150),
     after=st.one_of(st.floats(0.0, 20.0), st.floats(0.0, 1000.0)),
 )
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 def test_share_is_that_of_the_window_in_which_the_rate_was_used(
     interval: float, since: float, idle: list[float], after: float
 ) -> None:

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -215,9 +215,6 @@ TestDispatch = DispatchMachine.TestCase
 TestDispatch.settings = settings(
     max_examples=300,
     stateful_step_count=40,
-    deadline=None,
-    print_blob=True,
-    suppress_health_check=[HealthCheck.too_slow],
 )
 
 
@@ -248,7 +245,7 @@ class TimedJournal(MemoryJournal):
     interval=st.integers(3_000, 20_000),
     batch_size=st.integers(1, 3),
 )
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 def test_forecasts_come_true_to_the_millisecond_when_nothing_more_arrives_or_fails(
     jobs: list[tuple[int, Priority, int, str]], interval: int, batch_size: int
 ) -> None:

@@ -9,7 +9,7 @@ from tests.postgres_process import state
 from tests.postgres_steps import STEPS, Fleet
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=25, suppress_health_check=list(HealthCheck))
 @given(
     steps=st.lists(st.sampled_from(STEPS), min_size=20, max_size=60),
     seed=st.integers(0, 2**32),

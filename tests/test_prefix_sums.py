@@ -60,7 +60,7 @@ def test_every_node_has_a_place_in_use_beneath_it(changes: list[tuple[int, int]]
     assert sums.total == 0
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(window=st.integers(1, 2 * WIDTH))
 def test_memory_follows_the_places_in_use_and_not_how_far_they_have_come(window: int) -> None:
     sums = PrefixSums()

@@ -24,7 +24,7 @@ def room_at(at: Scene, ingestions: int, ids: int) -> float:
 
 
 @given(shape=shapes(), steps=STEPS, ingestions=st.integers(0, 6), ids=st.integers(0, 20))
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 def test_there_is_room_when_it_was_told_to_the_tick(shape: Shape, steps: list[Step], ingestions: int, ids: int) -> None:
     with scene(shape, [*steps, ("resume",)]) as at:
         lane = at.lane
