@@ -13,6 +13,7 @@ from sluice.upstream import Json, UpstreamError
 from tests.virtual import EPOCH
 
 MAX_BYTES = 1000
+TIMEOUT, SHORT_TIMEOUT = 30.0, 2.0  # seconds; the second where some call is never answered
 HANG, TRICKLE, RESET, GARBAGE, SHORT, FLOOD = 1, 2, 3, 4, 5, 6
 
 
@@ -28,10 +29,11 @@ def response(status: int, body: bytes = b"", *headers: str) -> bytes:
 class LocalServer:
     """Answers `/items/<id>` with `responses[id]`, else with `<id>` as the status; small IDs misbehave.
 
-    Notes paths, Idempotency-Keys, connections and the most calls at once.
+    Takes `delay` seconds. Notes paths, Idempotency-Keys, connections and the most calls at once.
     """
 
     def __init__(self) -> None:
+        self.delay = 0.05
         self.responses: dict[int, bytes] = {}
         self.paths: list[str] = []
         self.heads: list[bytes] = []
@@ -51,7 +53,7 @@ class LocalServer:
                 self.keys += [line.partition(": ")[2] for line in headers if line.lower().startswith("idempotency-key")]
                 self.waiting += 1
                 self.most_waiting = max(self.most_waiting, self.waiting)
-                await asyncio.sleep(0.05)
+                await asyncio.sleep(self.delay)
                 self.waiting -= 1
                 await self.answer(int(path.rpartition("/")[2]), writer)
         except (asyncio.IncompleteReadError, ConnectionError):
@@ -83,11 +85,13 @@ class LocalServer:
 
 
 @asynccontextmanager
-async def serving(server: LocalServer, may_send: Callable[[], bool] = lambda: True) -> AsyncIterator[HttpUpstream]:
+async def serving(
+    server: LocalServer, may_send: Callable[[], bool] = lambda: True, patience: float = TIMEOUT
+) -> AsyncIterator[HttpUpstream]:
     listener = await asyncio.start_server(server.handle, "127.0.0.1", 0)
     port = listener.sockets[0].getsockname()[1]
     url = f"http://127.0.0.1:{port}/items/{{id}}"
-    async with HttpUpstream(url, timeout=0.5, max_bytes=MAX_BYTES, time=lambda: EPOCH, may_send=may_send) as upstream:
+    async with HttpUpstream(url, patience, MAX_BYTES, lambda: EPOCH, may_send=may_send) as upstream:
         yield upstream
     listener.close()
 
@@ -97,9 +101,11 @@ def process(
 ) -> Sequence[object]:
     """Process the batches one after another; return what came of the last."""
 
+    has_silence = any({HANG, TRICKLE} & {*each.ids} for each in batches)
+
     async def act() -> Sequence[object]:
         results: Sequence[object] = []
-        async with serving(server, may_send) as upstream:
+        async with serving(server, may_send, SHORT_TIMEOUT if has_silence else TIMEOUT) as upstream:
             for each in batches:
                 results = [
                     from_json(answer) if isinstance(answer, Json) else answer for answer in await upstream.process(each)

@@ -16,6 +16,7 @@ from tests.http_server import (
     MAX_BYTES,
     RESET,
     SHORT,
+    SHORT_TIMEOUT,
     TRICKLE,
     LocalServer,
     batch,
@@ -35,6 +36,8 @@ def server() -> LocalServer:
 
 
 def test_ids_of_a_batch_are_called_once_each_at_the_same_time(server: LocalServer) -> None:
+    server.delay = 0.5
+
     results = process(server, batch(200, 201, 299))
 
     assert results == ["ok"] * 3
@@ -173,8 +176,8 @@ def test_body_over_max_bytes_fails_for_good_as_soon_as_that_is_known(server: Loc
 @pytest.mark.parametrize(
     ("item", "text"),
     [
-        (HANG, "no answer within 0.5 s"),
-        (TRICKLE, "no answer within 0.5 s"),
+        (HANG, f"no answer within {SHORT_TIMEOUT:g} s"),
+        (TRICKLE, f"no answer within {SHORT_TIMEOUT:g} s"),
         (RESET, ""),
         (GARBAGE, "RemoteProtocolError"),
         (SHORT, "RemoteProtocolError"),

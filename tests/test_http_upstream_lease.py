@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from sluice.upstream import UpstreamUnavailable
-from tests.http_server import HANG, LocalServer, batch, process, serving
+from tests.http_server import HANG, SHORT_TIMEOUT, LocalServer, batch, process, serving
 
 NOT_CALLED = "not called: another process runs the lane now"
 
@@ -101,4 +101,4 @@ def test_call_that_was_sent_while_it_might_be_ends_as_any_other(server: LocalSer
 
     results = process(server, batch(HANG, 200), may_send=lambda: next(answers))
 
-    assert sorted(str(each) for each in results) == ["no answer within 0.5 s", NOT_CALLED]
+    assert sorted(str(each) for each in results) == [f"no answer within {SHORT_TIMEOUT:g} s", NOT_CALLED]
