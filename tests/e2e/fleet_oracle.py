@@ -15,8 +15,9 @@ from tests.e2e.test_crash import BATCH_SIZE, Acknowledged, batch_id
 # beside another, would be early by anything up to the interval, and would be often.
 NETWORK = 0.2
 TOGETHER = 0.1  # the calls of one batch come within this many seconds
-# Between a decision and its calls lies the same: who is acknowledged meanwhile does not overtake.
-COMMIT = 0.3
+# Between a decision and its calls lies the same, and a disk: who is acknowledged meanwhile does not overtake. What is
+# overtaken for another reason goes on waiting.
+COMMIT = 0.8
 # A process that slept between the commit of a start and its calls makes them when it wakes, within this time.
 WAKING = 1.0
 AROUND = 2.0  # seconds of the story that a problem is told with

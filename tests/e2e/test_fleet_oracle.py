@@ -13,7 +13,7 @@ LOW, HIGH = str(UUID(int=1)), str(UUID(int=2))
 INTERVAL = 1.0
 
 acknowledged_low = Acknowledged(0.0, LOW, Submission("low", (1, 2, 3, 4, 5), "LOW"))
-acknowledged_high = Acknowledged(1.5, HIGH, Submission("high", (11, 12), "HIGH"))
+acknowledged_high = Acknowledged(1.1, HIGH, Submission("high", (11, 12), "HIGH"))
 FIRST, SECOND = acknowledged_low.call_keys[:3], acknowledged_low.call_keys[3:]
 URGENT = acknowledged_high.call_keys
 
