@@ -88,6 +88,21 @@ class Answering(httpx.SyncByteStream):
         self._server.until_looked(4)
 
 
+class Ending(Server):
+    """Ends its stream while it answers the first look that is beside the stream, at which all is not done yet."""
+
+    def __init__(self) -> None:
+        self._ended = threading.Event()
+        super().__init__(status(0), status(2), status(3), streams=[Body(until=self._ended), NONE])
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        if self.looks == 1 and request.url.path.startswith("/status"):
+            self._ended.set()
+            while len(self.listened) < 2:  # the follower has noticed the end once it listens again
+                time.sleep(0.001)
+        return super().__call__(request)
+
+
 def completed(server: Server, said: list[str]) -> list[int]:
     """Follow to the end and return how many batches were completed at each step."""
     return [step.answer.content.progress.completed for step in follow_ingestion(server.client, ID, said.append)]
@@ -122,6 +137,13 @@ def test_an_event_has_it_look_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [step.answer.content.progress.completed for step in steps] == [0, 0, 3]
     assert [event for step in steps for event in step.events] == [Event("finished", '{"x": 1}')]
     assert not said
+
+
+def test_a_stream_that_ends_with_the_ingestion_is_not_called_missing() -> None:
+    said: list[str] = []
+
+    assert completed(Ending(), said) == [2, 3]
+    assert said == []
 
 
 def test_a_server_that_is_away_for_a_while_is_waited_for() -> None:

@@ -81,6 +81,8 @@ def _follow(
     is_told, is_away = False, False
     events: list[Event] = []
     while True:
+        # Before the look: a stream also ends when all is done, which only a look after that end is sure to show.
+        is_missing = listener.has_failed and not listener.is_connected
         try:
             answer = look()
         except UnreachableError:
@@ -96,7 +98,7 @@ def _follow(
         if is_over(answer.content):
             yield Step(answer, [*events, *listener.wait_for_end(LAST_EVENTS)])
             return
-        if listener.has_failed and not listener.is_connected and not is_told:
+        if is_missing and not is_told:
             say(NO_STREAM)
             is_told = True
         yield Step(answer, events)
