@@ -14,9 +14,18 @@ AXE = ROOT / "tests" / "node" / "node_modules" / "axe-core" / "axe.min.js"
 DESKTOP = {"width": 1280, "height": 900}
 PHONE = {"width": 390, "height": 844}
 PACE = {"BATCH_INTERVAL": "1", "UPSTREAM_DELAY": "0.1"}
-SLOW = {"BATCH_INTERVAL": "30", "UPSTREAM_DELAY": "0.1"}
+# One batch, and the next one long after any test.
+SLOW = {"BATCH_INTERVAL": "3600", "UPSTREAM_DELAY": "0.1"}
 # Seconds that a browser on two busy cores may take to show what happened.
-PATIENCE = 15.0
+PATIENCE = 60.0
+# What comes or goes by degrees has, on its way, not the contrast that it has in the end.
+SETTLED = """
+Promise.allSettled(
+    document.getAnimations()
+        .filter((each) => each.effect.getComputedTiming().endTime < Infinity)
+        .map((each) => each.finished)
+).then(() => null)
+"""
 
 
 class Trouble:
@@ -52,7 +61,9 @@ def chromium() -> Iterator[Browser]:
     assert path, "the tests of the page need Debian's chromium"
     with sync_playwright() as playwright:
         # Its own sandbox is not to be had by root in a container; it only ever sees the page under test.
-        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-dev-shm-usage"])
+        browser = playwright.chromium.launch(
+            executable_path=path, args=["--no-sandbox", "--disable-dev-shm-usage"], timeout=PATIENCE * 1000
+        )
         try:
             yield browser
         finally:
@@ -72,6 +83,7 @@ def visiting(
 
 def violations(page: Page) -> list[dict[str, Any]]:
     """Return what axe-core finds wrong on the page as it is, the serious and critical."""
+    page.evaluate(SETTLED)
     # Through the debugger's door: the page's own policy would let no script in.
     page.evaluate(AXE.read_text())
     found = json.loads(page.evaluate("axe.run().then((results) => JSON.stringify(results.violations))"))
@@ -91,6 +103,7 @@ class Visit:
         self.server = server
         origin = str(server.client.base_url).rstrip("/")
         self.page = browser.new_page(viewport=PHONE if is_phone else DESKTOP, color_scheme=scheme)  # type: ignore[arg-type]
+        self.page.set_default_timeout(PATIENCE * 1000)
         self.trouble = Trouble(self.page, origin)
         self.page.goto(origin)
         if is_open:
@@ -102,7 +115,8 @@ class Visit:
         """Submit through the form; return the id."""
         page = self.page
         page.fill("#ids", ids)
-        page.check(f"input[name=priority][value={priority}]", force=True)
+        page.click(f".card[data-priority={priority}]")
+        expect(page.locator(f"input[name=priority][value={priority}]")).to_be_checked()
         expect(page.locator(f"#forecast-{priority.lower()} time")).to_be_visible()
         page.click("#submit")
         href = page.locator(".accepted a").get_attribute("href")
@@ -112,10 +126,12 @@ class Visit:
     def row(self, ingestion_id: str) -> Locator:
         return self.page.locator(f"tr[data-ingestion='{ingestion_id}']")
 
-    def coming(self) -> list[str]:
-        """Return the priorities of the slots to come, the next first."""
+    def expect_coming(self, *priorities: str) -> None:
+        """Expect slots of these priorities to come, the next first."""
         slots = self.page.locator(".slot[data-kind=coming]")
-        return [str(each.get_attribute("data-priority")) for each in slots.all()]
+        expect(slots).to_have_count(len(priorities))
+        for slot, priority in enumerate(priorities):
+            expect(slots.nth(slot)).to_have_attribute("data-priority", priority)
 
     def confirm(self, button: str) -> None:
         """Press a button and, in the dialog that asks, the one that does it."""

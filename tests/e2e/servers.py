@@ -7,9 +7,12 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,6 +23,13 @@ from sluice.settings import Settings
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 PLAIN = "uvicorn main:app --port $PORT --no-access-log"
+PATIENCE = 60.0  # seconds
+ROUNDING = 1e-5  # seconds: the service tells times to the microsecond
+# What two processes may differ by, at most, on how far apart the monotonic and the wall clock are.
+CLOCKS = 0.05
+
+Starts = Sequence[tuple[float, list[int]]]
+"""Batches: when they started, in monotonic seconds, and the IDs of each, sorted."""
 
 
 def free_port() -> int:
@@ -50,10 +60,52 @@ class Server(NamedTuple):
         return str(response.json()["ingestion_id"])
 
     def wait_until_complete(self, ingestion_id: str) -> None:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + PATIENCE
         while self.client.get(f"/status/{ingestion_id}").json()["status"] != "completed":
             assert time.monotonic() < deadline
             time.sleep(0.02)
+
+    def metric(self, name: str) -> float:
+        """Return what `/metrics` has by this name, of all lanes together."""
+        lines = self.client.get("/metrics").raise_for_status().text.splitlines()
+        return sum(float(line.split()[-1]) for line in lines if line.startswith((f"{name} ", f"{name}{{")))
+
+    def wait_for_listeners(self, number: int) -> None:
+        """Wait until so many listen to events."""
+        wait_until(lambda: self.metric("sluice_event_listeners") == number)
+
+    def slots(self, lane: str = "default") -> Starts:
+        """Return what the service says that it started in a lane: the last 100."""
+        answer = self.client.get("/slots", params={"lane": lane, "past": 100}).raise_for_status().json()
+        offset = time.monotonic() - time.time()
+        return [
+            (datetime.fromisoformat(slot["started_at"]).timestamp() + offset, sorted(slot["ids"]))
+            for slot in answer["past"]
+        ]
+
+
+def wait_until(is_so: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def gaps_of(slots: Starts, batches: Starts) -> list[float]:
+    """Return the seconds from start to start, as the service says, of what the upstream saw it do.
+
+    No call may come before its start: what the upstream sees is as far apart, but for what a call is late.
+    """
+    assert [ids for _, ids in slots] == [ids for _, ids in batches]
+    assert all(start < called + CLOCKS for (start, _), (called, _) in zip(slots, batches, strict=True))
+    return [after - before for (before, _), (after, _) in pairwise(slots)]
+
+
+def client_of(port: int) -> httpx.Client:
+    """Return a patient client of a server on this machine."""
+    # A server ends a connection after 5 idle seconds: by then no request may be about to go out on it.
+    limits = httpx.Limits(keepalive_expiry=1.0)
+    return httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE, limits=limits)
 
 
 def spawn(command: str, **environment: str) -> subprocess.Popen[str]:
@@ -78,7 +130,7 @@ def spawn(command: str, **environment: str) -> subprocess.Popen[str]:
 
 
 def wait_until_it_answers(process: subprocess.Popen[str], client: httpx.Client) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + PATIENCE
     while True:
         try:
             client.get("/docs")
@@ -92,11 +144,10 @@ def wait_until_it_answers(process: subprocess.Popen[str], client: httpx.Client) 
 @contextmanager
 def serving(command: str = PLAIN, **environment: str) -> Iterator[Server]:
     """Run the service until the block is left; it answers when the block is entered."""
-    port = free_port()
-    process = spawn(command, PORT=str(port), **environment)
-    with httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
-        wait_until_it_answers(process, client)
+    with held_port() as port, client_of(port) as client:
+        process = spawn(command, PORT=str(port), **environment)
         try:
+            wait_until_it_answers(process, client)
             yield Server(process, client, port)
         finally:
             process.kill()
@@ -132,16 +183,14 @@ class RecordingServer(ThreadingHTTPServer):
         """Return (monotonic seconds, ID) of each call."""
         return [(call.at, call.item) for call in self.recorded]
 
-    def starts(self, gap: float) -> list[tuple[float, list[int]]]:
-        """Group the calls into batches: one starts where `gap` seconds or more lie before a call."""
-        batches: list[tuple[float, list[int]]] = []
-        last = -float("inf")
-        for at, item in sorted(self.calls):
-            if at - last >= gap:
-                batches.append((at, []))
-            batches[-1][1].append(item)
-            last = at
-        return [(at, sorted(ids)) for at, ids in batches]
+    def batches(self) -> Starts:
+        """Group the calls by the batch in their keys; what is called again is a batch of its own."""
+        batches: dict[tuple[str, int], list[Call]] = {}
+        attempts: Counter[str] = Counter()
+        for call in sorted(self.recorded):
+            attempts[call.key] += 1
+            batches.setdefault((call.key.partition("/")[0], attempts[call.key]), []).append(call)
+        return [(calls[0].at, sorted(call.item for call in calls)) for calls in batches.values()]
 
     def handle_error(self, request: object, client_address: object) -> None:
         """Keep clients that went away, or were killed, out of the test output."""
@@ -172,6 +221,11 @@ def answer_ok(handler: RecordingHandler) -> None:
     handler.send_header("Content-Length", "2")
     handler.end_headers()
     handler.wfile.write(b"ok")
+
+
+def hang(handler: RecordingHandler) -> None:
+    """Answer nothing for as long as somebody waits for it."""
+    handler.rfile.read(1)
 
 
 def fail_2_once(handler: RecordingHandler) -> None:

@@ -7,11 +7,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import httpx
 import pytest
 
-from tests.e2e.command_line import SLOW, UUID, sluice, start, url_of
-from tests.e2e.servers import ROOT, Server, free_port, serving, wait_until_it_answers
+from tests.e2e.command_line import SLOW, UUID, sluice, start, submit_and_watch
+from tests.e2e.servers import PATIENCE, ROOT, Server, client_of, held_port, serving, wait_until_it_answers
 
 
 def test_submit_prints_the_id_alone_and_status_finds_it(quick: Server) -> None:
@@ -40,7 +39,7 @@ def test_ids_come_from_stdin_a_file_and_the_column_of_a_csv(quick: Server, tmp_p
 
 def test_wait_returns_once_all_is_done_and_says_what_came_of_it(quick: Server) -> None:
     process = start(quick, "submit", "1", "2", "3", "4", "5", "--wait")
-    output, complaint = process.communicate(timeout=40)
+    output, complaint = process.communicate(timeout=PATIENCE)
 
     assert process.returncode == 0
     assert UUID.fullmatch(output.strip())
@@ -49,9 +48,7 @@ def test_wait_returns_once_all_is_done_and_says_what_came_of_it(quick: Server) -
 
 
 def test_watch_tells_each_change_as_a_line(quick: Server) -> None:
-    ingestion_id = sluice(quick, "submit", *map(str, range(1, 31))).strip()
-
-    lines = [json.loads(line) for line in sluice(quick, "watch", ingestion_id, "--json").splitlines()]
+    _, lines = submit_and_watch(quick, 1, 2, 3, 4)
 
     assert lines[-1]["status"] == "completed"
     assert {"started", "finished"} <= {line["event"] for line in lines}
@@ -99,19 +96,18 @@ def test_forecast_submits_nothing(quick: Server) -> None:
 
 
 def test_serve_runs_the_service(tmp_path: Path) -> None:
-    port = free_port()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "sluice", "serve", "--port", str(port)],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    with httpx.Client(base_url=url_of(port)) as client:
+    with held_port() as port, client_of(port) as client:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "sluice", "serve", "--port", str(port)],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
         wait_until_it_answers(process, client)
         assert client.get("/readyz").json() == {"status": "ok"}
-    process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=20)
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=PATIENCE)
 
     assert process.returncode == 0

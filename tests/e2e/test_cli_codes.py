@@ -1,17 +1,16 @@
 """How the commands end: the exit code, and one line that says why."""
 
 import signal
-import time
 from pathlib import Path
 
-import httpx
 import pytest
 
-from tests.e2e.command_line import PACE, SLOW, UNKNOWN, UUID, sluice, start, url_of
+from tests.e2e.command_line import PACE, SLOW, UNKNOWN, UUID, sluice, start
 from tests.e2e.servers import (
+    PATIENCE,
     Server,
+    client_of,
     fail_2_once,
-    free_port,
     held_port,
     recording_upstream,
     serving,
@@ -23,7 +22,7 @@ from tests.e2e.servers import (
 def test_failed_ids_end_with_1_and_are_named_and_can_be_tried_again() -> None:
     with recording_upstream(answer=fail_2_once) as upstream, serving(**PACE, UPSTREAM_URL=upstream.url) as server:
         process = start(server, "submit", "1", "2", "3", "--wait")
-        output, complaint = process.communicate(timeout=40)
+        output, complaint = process.communicate(timeout=PATIENCE)
         assert process.returncode == 1
         assert "404" in complaint
 
@@ -65,31 +64,32 @@ def test_wrong_token_in_a_file_is_named_with_its_line(quick: Server, tmp_path: P
 
 @pytest.mark.parametrize("command", [["queue"], ["submit", "1"], ["watch", UNKNOWN], ["results", UNKNOWN]])
 def test_no_server_ends_with_3(command: list[str]) -> None:
-    assert "no answer" in sluice(free_port(), *command, code=3)
+    with held_port() as port:
+        assert "no answer" in sluice(port, *command, code=3)
 
 
 def test_waiting_outlasts_a_server_that_is_killed_and_comes_back(tmp_path: Path) -> None:
-    with held_port() as port:
-        environment = {**PACE, "PORT": str(port), "DATABASE_URL": f"sqlite:///{tmp_path}/jobs.db"}
-        with httpx.Client(base_url=url_of(port)) as client:
-            server = spawn("uvicorn main:app --port $PORT", **environment)
-            wait_until_it_answers(server, client)
-            waiting = start(port, "submit", *map(str, range(1, 25)), "--wait")
-            assert waiting.stdout
-            ingestion_id = waiting.stdout.readline().strip()
+    with held_port() as port, client_of(port) as client:
+        environment = {"PORT": str(port), "DATABASE_URL": f"sqlite:///{tmp_path}/jobs.db"}
+        server = spawn("uvicorn main:app --port $PORT", **environment, **SLOW)
+        wait_until_it_answers(server, client)
+        waiting = start(port, "submit", *map(str, range(1, 25)), "--wait")
+        assert waiting.stdout
+        assert waiting.stderr
+        ingestion_id = waiting.stdout.readline().strip()
+        server.kill()
+        server.communicate()
+        said = waiting.stderr.readline()
+        server = spawn("uvicorn main:app --port $PORT", **environment, **PACE)
+        try:
+            _, complaint = waiting.communicate(timeout=PATIENCE)
+        finally:
             server.kill()
             server.communicate()
-            time.sleep(1.5)
-            server = spawn("uvicorn main:app --port $PORT", **environment)
-            try:
-                _, complaint = waiting.communicate(timeout=40)
-            finally:
-                server.kill()
-                server.communicate()
 
     assert UUID.fullmatch(ingestion_id)
+    assert said == "sluice: the server does not answer; waiting for it to come back\n"
     assert waiting.returncode == 0, complaint
-    assert "the server does not answer; waiting for it to come back" in complaint
     assert "8 of 8 batches" in complaint
 
 
@@ -98,9 +98,9 @@ def test_interrupted_wait_ends_with_130_and_says_that_the_work_goes_on() -> None
         process = start(server, "submit", "1", "2", "3", "4", "--wait")
         assert process.stdout
         ingestion_id = process.stdout.readline().strip()
-        time.sleep(0.3)
+        server.wait_for_listeners(1)
         process.send_signal(signal.SIGINT)
-        _, complaint = process.communicate(timeout=10)
+        _, complaint = process.communicate(timeout=PATIENCE)
 
         assert process.returncode == 130
         assert f"{ingestion_id} goes on" in complaint

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import pytest
 
 from sluice.keys import Role, make_key
-from tests.e2e.command_line import PACE, UUID, environment, on_terminal, sluice, start
-from tests.e2e.servers import ROOT, Server, free_port, serving
+from tests.e2e.command_line import PACE, UUID, environment, on_terminal, sluice, start, submit_and_watch
+from tests.e2e.servers import PATIENCE, ROOT, Server, held_port, serving
 
 MADE = {role: make_key(f"{role}er", role) for role in Role}
 SUBMITTER, READER, ADMIN = (MADE[role][0] for role in Role)
@@ -18,20 +18,19 @@ SUBMITTER, READER, ADMIN = (MADE[role][0] for role in Role)
 @pytest.fixture(scope="module")
 def guarded() -> Iterator[Server]:
     with serving(**PACE, API_KEYS=",".join(entry for _, entry in MADE.values())) as server:
+        server.client.headers["Authorization"] = f"Bearer {ADMIN}"
         yield server
 
 
 def test_submitter_waits_watches_and_collects_with_the_stream_of_events(guarded: Server) -> None:
     process = start(guarded, "submit", "1", "2", "3", "4", "--wait", key=SUBMITTER)
-    output, complaint = process.communicate(timeout=40)
+    output, complaint = process.communicate(timeout=PATIENCE)
     assert (process.returncode, "no stream" in complaint) == (0, False), complaint
 
-    ids = range(1, 31)  # so many that it is not over before the watching begins
-    watched = sluice(guarded, "submit", *map(str, ids), key=SUBMITTER).strip()
-    lines = [json.loads(line) for line in sluice(guarded, "watch", watched, "--json", key=SUBMITTER).splitlines()]
+    watched, lines = submit_and_watch(guarded, 1, 2, 3, 4, key=SUBMITTER)
     assert {"started", "finished"} <= {line["event"] for line in lines}
     results = sluice(guarded, "results", watched, "--follow", key=SUBMITTER).splitlines()
-    assert [json.loads(line)["id"] for line in results] == [*ids]
+    assert [json.loads(line)["id"] for line in results] == [1, 2, 3, 4]
     assert "status: completed" in sluice(guarded, "status", output.strip(), key=SUBMITTER)
     assert watched in sluice(guarded, "list", key=SUBMITTER)
 
@@ -64,14 +63,15 @@ def test_operator_with_a_key_pauses_and_resumes(guarded: Server) -> None:
 
 
 def test_new_key_can_be_taken_by_a_shell_and_opens_a_server() -> None:
-    made = subprocess.run(
-        ["sh", "-c", f'SLUICE_KEY="$({sys.executable} -m sluice key ann --role submit)"; echo "got $SLUICE_KEY"'],
-        cwd=ROOT,
-        env=environment(free_port()),
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    with held_port() as port:
+        made = subprocess.run(
+            ["sh", "-c", f'SLUICE_KEY="$({sys.executable} -m sluice key ann --role submit)"; echo "got $SLUICE_KEY"'],
+            cwd=ROOT,
+            env=environment(port),
+            capture_output=True,
+            text=True,
+            check=True,
+        )
     secret, entry = made.stdout.split()[1], made.stderr.splitlines()[-1]
 
     with serving(**PACE, API_KEYS=entry) as server:
@@ -79,7 +79,8 @@ def test_new_key_can_be_taken_by_a_shell_and_opens_a_server() -> None:
 
 
 def test_new_key_and_its_entry_are_on_lines_of_their_own_on_a_terminal() -> None:
-    code, shown = on_terminal(free_port(), "key", "ann", "--role", "read")
+    with held_port() as port:
+        code, shown = on_terminal(port, "key", "ann", "--role", "read")
 
     said, secret, said_again, entry = shown.splitlines()
     assert code == 0
@@ -90,7 +91,8 @@ def test_new_key_and_its_entry_are_on_lines_of_their_own_on_a_terminal() -> None
 
 
 def test_unreachable_server_does_not_bring_the_key_to_light() -> None:
-    complaint = sluice(free_port(), "submit", "1", code=3, key=SUBMITTER)
+    with held_port() as port:
+        complaint = sluice(port, "submit", "1", code=3, key=SUBMITTER)
 
     assert "no answer" in complaint
     assert SUBMITTER not in complaint

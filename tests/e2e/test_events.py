@@ -12,8 +12,9 @@ import httpx
 
 from tests.e2e.servers import Server, serving
 
-PATIENCE = 20.0  # seconds
-HUGE_BATCH = "1000"  # IDs: so that events are large, and a pipe to nowhere is full soon
+PATIENCE = 120.0  # seconds
+HUGE_BATCH = 1000  # IDs: so that events are large, and a pipe to nowhere is full soon
+AT_ONCE = 40  # batches: with all that is told of them a listener is not yet too far behind
 
 
 class Listening:
@@ -57,22 +58,8 @@ def deaf_listener(server: Server) -> Iterator[socket.socket]:
         yield deaf
 
 
-def listeners(server: Server) -> int:
-    line = next(
-        line for line in server.client.get("/metrics").text.splitlines() if line.startswith("sluice_event_listeners ")
-    )
-    return int(float(line.split()[1]))
-
-
-def wait_for_listeners(server: Server, number: int) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while listeners(server) != number:
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
 def test_server_that_stops_ends_its_streams_and_exits_at_once() -> None:
-    with serving(BATCH_INTERVAL="30", UPSTREAM_DELAY="0") as server:
+    with serving(BATCH_INTERVAL="3600", UPSTREAM_DELAY="0", SHUTDOWN_GRACE="300") as server:
         server.submit([1], "HIGH")
         waiting = server.submit([2], "LOW")
         streams = [Listening(server), Listening(server, f"/events/{waiting}")]
@@ -81,8 +68,8 @@ def test_server_that_stops_ends_its_streams_and_exits_at_once() -> None:
         server.process.send_signal(signal.SIGTERM)
         server.process.communicate(timeout=PATIENCE)
 
-        # Its grace would be ten seconds.
-        assert time.monotonic() - begun < 5
+        # Its grace would be minutes, and what a stream says next, if only that it lives, is 15 seconds away.
+        assert time.monotonic() - begun < 10
         assert server.process.returncode == 0
         assert all(stream.has_ended.wait(PATIENCE) for stream in streams)
 
@@ -90,23 +77,24 @@ def test_server_that_stops_ends_its_streams_and_exits_at_once() -> None:
 def test_listener_that_leaves_is_counted_no_more() -> None:
     with serving() as server:
         with deaf_listener(server):
-            wait_for_listeners(server, 1)
+            server.wait_for_listeners(1)
 
-        wait_for_listeners(server, 0)
+        server.wait_for_listeners(0)
 
 
 def test_slow_listener_is_dropped_while_others_hear_all_and_batches_go_on() -> None:
-    settings = {"BATCH_SIZE": HUGE_BATCH, "BATCH_INTERVAL": "0.01", "UPSTREAM_DELAY": "0"}
+    settings = {"BATCH_SIZE": str(HUGE_BATCH), "BATCH_INTERVAL": "0.01", "UPSTREAM_DELAY": "0"}
     with serving(**settings) as server, deaf_listener(server):
         quick = Listening(server)
-        wait_for_listeners(server, 2)
+        server.wait_for_listeners(2)
 
-        ingestion_id = server.submit(list(range(1, 500_001)), "HIGH")
-        quick.wait_for("finished", 500)
+        for batches in range(AT_ONCE, 13 * AT_ONCE + 1, AT_ONCE):
+            ingestion_id = server.submit(list(range(1, AT_ONCE * HUGE_BATCH + 1)), "HIGH")
+            quick.wait_for("finished", batches)
+            assert len(quick.of("started")) == batches
+            assert server.client.get(f"/status/{ingestion_id}?limit=1").json()["status"] == "completed"
 
-        assert len(quick.of("started")) == 500
-        assert server.client.get(f"/status/{ingestion_id}?limit=1").json()["status"] == "completed"
-        wait_for_listeners(server, 1)
+        server.wait_for_listeners(1)
 
 
 def test_what_one_process_accepts_is_told_by_another(database_url: str) -> None:

@@ -4,13 +4,12 @@ import re
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
-import httpx
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from sluice.keys import Role, make_key
 from tests.e2e.browser import PACE, SLOW, Visit, violations, visiting
-from tests.e2e.servers import PLAIN, Server, held_port, serving, spawn, wait_until_it_answers
+from tests.e2e.servers import PLAIN, Server, client_of, held_port, serving, spawn, wait_until_it_answers
 
 PEOPLE = {"alice": Role.SUBMIT, "bob": Role.SUBMIT, "rita": Role.READ, "otto": Role.ADMIN}
 MADE = {name: make_key(name, role) for name, role in PEOPLE.items()}
@@ -100,6 +99,7 @@ def test_wrong_key_is_said_to_be_wrong(door: Visit) -> None:
 def test_server_that_is_away_is_said_to_be(door: Visit) -> None:
     door.trouble.expect()
     door.server.process.kill()
+    door.server.process.wait()
 
     door.page.fill("#key", SECRETS["otto"])
     door.page.keyboard.press("Enter")
@@ -169,6 +169,7 @@ def test_page_stays_signed_in_where_the_server_does_not_hear_otherwise(door: Vis
     expect(door.page.locator("#connection")).to_have_attribute("data-state", "live")
     door.trouble.expect()
     door.server.process.kill()
+    door.server.process.wait()
 
     door.page.click("#sign-out")
 
@@ -182,7 +183,8 @@ def test_page_stays_signed_in_where_the_server_does_not_hear_otherwise(door: Vis
 
 def test_session_that_is_over_leads_back_to_the_form(browser: Browser) -> None:
     with (
-        serving(**PACE, **KEYS, SESSION_TTL="2") as server,
+        # Long enough to be seen, before the page finds out that it is over.
+        serving(**PACE, **KEYS, SESSION_TTL="10") as server,
         visiting(browser, server, is_open=False) as visit,
     ):
         visit.trouble.expect()
@@ -193,7 +195,7 @@ def test_session_that_is_over_leads_back_to_the_form(browser: Browser) -> None:
 
 
 def test_key_that_is_gone_ends_the_stream_and_the_session(browser: Browser) -> None:
-    with held_port() as port, httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
+    with held_port() as port, client_of(port) as client:
 
         def start(names: list[str]) -> Server:
             keys = ",".join(MADE[name][1] for name in names)

@@ -3,7 +3,7 @@
 import pytest
 from playwright.sync_api import Browser, expect
 
-from tests.e2e.browser import PACE, Visit, violations, visiting
+from tests.e2e.browser import Visit, violations, visiting
 from tests.e2e.servers import Server, fail_2_once, recording_upstream, serving
 
 # Steering
@@ -11,6 +11,7 @@ from tests.e2e.servers import Server, fail_2_once, recording_upstream, serving
 
 def test_cancel_asks_and_then_cancels_what_has_not_started(still: Visit) -> None:
     ingestion_id = still.submit("1 2 3 4 5 6 7", "HIGH")
+    expect(still.row(ingestion_id).locator(".progress")).to_have_attribute("aria-label", "1 completed, of 3 batches")
     still.row(ingestion_id).locator("a").click()
     still.page.click("#cancel")
     dialog = still.page.locator("dialog[open]")
@@ -54,13 +55,14 @@ def test_other_priority_moves_an_ingestion_ahead(still: Visit) -> None:
     still.page.goto(f"{still.server.client.base_url}#/")
 
     expect(still.row(last).locator(".position")).to_contain_text("0")
-    assert still.coming() == ["HIGH", "LOW"]
+    still.expect_coming("HIGH", "LOW")
 
 
 def test_failures_are_shown_and_tried_again(browser: Browser) -> None:
     with (
         recording_upstream(answer=fail_2_once) as upstream,
-        serving(**PACE, UPSTREAM_URL=upstream.url) as server,
+        # So slow that what failed is on the timeline for a minute.
+        serving(BATCH_INTERVAL="5", UPSTREAM_URL=upstream.url) as server,
         visiting(browser, server) as visit,
     ):
         ingestion_id = visit.submit("1 2 3", "HIGH")
@@ -92,6 +94,7 @@ def test_nothing_stands_in_the_way_of_anyone(browser: Browser, slow: Server, sch
         expect(page.locator("#completion")).to_be_visible()
         found["ingestion"] = violations(page)
         page.click("#cancel")
+        expect(page.locator("dialog[open]")).to_be_visible()
         found["dialog"] = violations(page)
 
         assert not any(found.values()), found
