@@ -14,7 +14,7 @@ import httpx
 from tests.e2e.fleet import Member
 from tests.e2e.fleet_oracle import Sighting
 from tests.e2e.fleet_upstream import PATIENCE, FleetUpstream
-from tests.e2e.test_crash import Acknowledged, Submission
+from tests.e2e.submissions import Acknowledged, Submission
 
 CLIENTS = 4
 WATCHERS = 2

@@ -7,7 +7,7 @@ from functools import cached_property
 from itertools import pairwise
 from typing import NamedTuple
 
-from tests.e2e.test_crash import BATCH_SIZE, Acknowledged, batch_id
+from tests.e2e.submissions import BATCH_SIZE, Acknowledged, batch_id
 
 # What two calls may lose against each other between the commit that lets a batch start and their arrival: the
 # commit's answer, the wake-up of the dispatcher and new connections, on two cores that a dozen processes, which

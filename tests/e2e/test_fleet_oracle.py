@@ -7,7 +7,7 @@ from uuid import UUID
 import pytest
 
 from tests.e2e.fleet_oracle import FleetCall, Record, Sighting, Sleep, problems
-from tests.e2e.test_crash import Acknowledged, Submission
+from tests.e2e.submissions import Acknowledged, Submission
 
 LOW, HIGH = str(UUID(int=1)), str(UUID(int=2))
 INTERVAL = 1.0
