@@ -16,7 +16,7 @@ from sluice.lane import Lane
 from sluice.pace import START_BUDGET
 from sluice.quiet import LEAD
 from sluice.retry import RetryPolicy
-from sluice.upstream import Answer, Upstream, UpstreamError, UpstreamUnavailable, answers_of, together
+from sluice.upstream import Answer, PreparedUpstream, Upstream, UpstreamError, UpstreamUnavailable, answers_of, together
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +52,7 @@ class Dispatcher:
         self.lane = lane
         self.lock = asyncio.Lock()
         self._upstream = upstream
+        self._preparing = upstream if isinstance(upstream, PreparedUpstream) else None
         self._clock = clock
         self._retry = retry
         self._limits = limits
@@ -97,9 +98,12 @@ class Dispatcher:
                 self.lane.backlog.became_ready.clear()
                 now = self._clock.now()
                 at = self.lane.next_start(now)
+                prepare_at = at - self._lead
+                if prepare_at <= now < at:
+                    self._prepare(now)
                 if now < at - LEAD:
                     self.lane.quiet.end(self.lane.name)
-                    await self._wait(at - LEAD)
+                    await self._wait(prepare_at if now < prepare_at else at - LEAD)
                     continue
                 self.lane.quiet.begin(self.lane.name)
                 if now < at:
@@ -116,6 +120,19 @@ class Dispatcher:
         except Exception:
             logger.critical("the dispatcher stopped: no further batch will start", exc_info=True)
             raise
+
+    @property
+    def _lead(self) -> float:
+        return LEAD if self._preparing is None else max(LEAD, self._preparing.lead)
+
+    def _prepare(self, now: float) -> None:
+        """Have the upstream prepare for what would start now: what does start is decided when it does."""
+        if self._preparing is not None and self._may_send():
+            count = sum(len(batch.ids) for batch in self.lane.next_batches(now))
+            try:
+                self._preparing.prepare(count)
+            except Exception:  # the batch has its slot all the same
+                logger.warning("the upstream could not prepare", exc_info=True)
 
     def _runs(self, batches: Sequence[Batch]) -> bool:
         """Return whether it is these batches that are recorded as running."""

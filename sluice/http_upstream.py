@@ -14,12 +14,16 @@ import httpcore
 import httpx
 from pydantic_core import from_json, to_json
 
+from sluice.early_connections import EarlyConnections
 from sluice.ingestion import Batch
-from sluice.upstream import Json, UpstreamError, UpstreamUnavailable, too_large
+from sluice.upstream import Json, PreparedUpstream, UpstreamError, UpstreamUnavailable, too_large
 
 # Seconds that an idle connection is kept. Shorter than any common server keeps it (gunicorn 2,
 # uvicorn, Node and Apache 5): a call on a connection that is just being closed fails.
 KEEP_ALIVE = 1.0
+# Seconds within which the calls of a batch count as one. What is sent later waited for a connection: if the pace did
+# not count from that, an upstream that counts calls would see the next batch's too soon.
+TOGETHER = 0.01
 LONGEST_RETRY_AFTER = 366 * 86_400.0  # seconds; digits can say infinity
 # Compressed, a small body could hide one that takes gigabytes before its size is known.
 PLAIN = {"Accept-Encoding": "identity"}
@@ -27,13 +31,14 @@ WORTH_ANOTHER_ATTEMPT = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPS
 MAY_ASK_FOR_A_HOLD = {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}
 
 
-class HttpUpstream:
+class HttpUpstream(PreparedUpstream):
     """A real upstream: `GET` on `url` with `{id}` filled in, the IDs of a batch at the same time.
 
     A call is done when it is answered 2xx within `timeout` seconds with at most
     `max_bytes`; redirects are not followed. Each call has an `Idempotency-Key` of
     `<batch_id>/<id>`, the same at every attempt. `time` gives Unix seconds.
-    `on_sent` is called when the first call of a batch has been sent.
+    `on_sent` is called when the first call of a batch has been sent, and again for
+    others that are sent notably later.
     An async context manager: leaving it closes the connections.
     """
 
@@ -53,11 +58,24 @@ class HttpUpstream:
         self._time = time
         self._may_send = may_send
         self._on_sent = on_sent
-        self._is_sent = False
+        self._sent_at = float("-inf")
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=KEEP_ALIVE)
         # No cookie is taken: it would go out again with every other call, from one ingestion to the next.
         cookies = CookieJar(policy=DefaultCookiePolicy(allowed_domains=[]))
         self._client = httpx.AsyncClient(timeout=timeout, transport=transport, limits=limits, cookies=cookies)
+        self._early = EarlyConnections(KEEP_ALIVE)
+        # httpx passes none on to its pool. A proxy, which the environment may name, has a pool of its own.
+        if isinstance(own := self._client._transport, httpx.AsyncHTTPTransport):
+            own._pool._network_backend = self._early
+
+    @property
+    def lead(self) -> float:
+        """How many seconds before a start it is to be prepared for."""
+        return self._early.lead
+
+    def prepare(self, count: int) -> None:
+        """Begin to make the connections for so many IDs, if those of the last batch found none to use."""
+        self._early.prepare(count)
 
     async def __aenter__(self) -> Self:
         """Open nothing yet: connections are made, and kept, as calls need them."""
@@ -69,12 +87,16 @@ class HttpUpstream:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """Close the kept connections."""
-        await self._client.aclose()
+        """Close the connections that are kept, or were made early."""
+        try:
+            await self._early.aclose()
+        finally:
+            await self._client.aclose()
 
     async def process(self, batch: Batch) -> list[object]:
         """Call the upstream once per ID; return the JSON (or text) of each, or the error that took its place."""
-        self._is_sent = False
+        self._sent_at = float("-inf")
+        self._early.begin_batch(len(batch.ids))
         # Whatever one of them raises, the slot lasts until all have ended.
         return await asyncio.gather(*map(self._call, batch.ids, batch.batch_ids), return_exceptions=True)
 
@@ -112,9 +134,11 @@ class HttpUpstream:
                 is_tunnel = info["request"].method == b"CONNECT"
                 if not self._may_send():
                     raise UpstreamUnavailable("not called: another process runs the lane now")
-            elif event.endswith(".send_request_headers.complete") and not (is_tunnel or self._is_sent):
-                self._is_sent = True
-                self._on_sent()
+            elif event.endswith(".send_request_headers.complete") and not is_tunnel:
+                now = asyncio.get_running_loop().time()
+                if now > self._sent_at + TOGETHER:
+                    self._sent_at = now
+                    self._on_sent()
 
         return trace
 

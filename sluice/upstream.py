@@ -1,6 +1,7 @@
 """Where batches go: the protocol, what it answers, and the simulated default."""
 
 import asyncio
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -54,6 +55,19 @@ class Upstream(Protocol):
         says that this ID failed. None stands for a null each. Raise to fail all:
         an `UpstreamError` for good, anything else until the attempts are used up.
         """
+
+
+class PreparedUpstream(Upstream):
+    """An upstream that has something to do before a batch, so that its calls are sent at once."""
+
+    @property
+    @abstractmethod
+    def lead(self) -> float:
+        """How many seconds before a start that takes."""
+
+    @abstractmethod
+    def prepare(self, count: int) -> None:
+        """Begin it for a batch of so many IDs, of which another may come, or none; it may have been begun before."""
 
 
 class SimulatedUpstream:

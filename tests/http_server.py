@@ -5,8 +5,10 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from uuid import uuid4
 
+import pytest
 from pydantic_core import from_json
 
+from sluice import early_connections, http_upstream
 from sluice.http_upstream import HttpUpstream
 from sluice.ingestion import Batch
 from sluice.upstream import Json, UpstreamError
@@ -39,11 +41,28 @@ class LocalServer:
         self.heads: list[bytes] = []
         self.keys: list[str] = []
         self.connections = 0
+        self._writers: set[asyncio.StreamWriter] = set()
         self.waiting = 0
         self.most_waiting = 0
 
+    @property
+    def open(self) -> int:
+        """How many connections are open."""
+        return len(self._writers)
+
+    async def until(self, is_so: Callable[[], bool]) -> None:
+        """Return once something is so, or fail."""
+        async with asyncio.timeout(TIMEOUT):
+            while not is_so():  # noqa: ASYNC110 - whatever may make it so
+                await asyncio.sleep(0.01)
+
+    def close_all(self) -> None:
+        for writer in self._writers:
+            writer.close()
+
     async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
+        self._writers.add(writer)
         try:
             while request := await reader.readuntil(b"\r\n\r\n"):
                 self.heads.append(request)
@@ -59,6 +78,7 @@ class LocalServer:
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
         finally:
+            self._writers.discard(writer)
             writer.close()
 
     async def answer(self, item: int, writer: asyncio.StreamWriter) -> None:
@@ -84,14 +104,23 @@ class LocalServer:
                 writer.write(response(status, b"ok"))
 
 
+def keep_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have connections kept, and made early, for as long as a test takes and however long that takes."""
+    monkeypatch.setattr(http_upstream, "KEEP_ALIVE", 600.0)
+    monkeypatch.setattr(early_connections, "LONGEST_LEAD", 600.0)
+
+
 @asynccontextmanager
 async def serving(
-    server: LocalServer, may_send: Callable[[], bool] = lambda: True, patience: float = TIMEOUT
+    server: LocalServer,
+    may_send: Callable[[], bool] = lambda: True,
+    patience: float = TIMEOUT,
+    on_sent: Callable[[], object] = lambda: None,
 ) -> AsyncIterator[HttpUpstream]:
     listener = await asyncio.start_server(server.handle, "127.0.0.1", 0)
     port = listener.sockets[0].getsockname()[1]
     url = f"http://127.0.0.1:{port}/items/{{id}}"
-    async with HttpUpstream(url, patience, MAX_BYTES, lambda: EPOCH, may_send=may_send) as upstream:
+    async with HttpUpstream(url, patience, MAX_BYTES, lambda: EPOCH, may_send=may_send, on_sent=on_sent) as upstream:
         yield upstream
     listener.close()
 

@@ -6,6 +6,7 @@ from email.utils import formatdate
 
 import pytest
 
+from sluice import http_upstream
 from sluice.http_upstream import KEEP_ALIVE, HttpUpstream
 from sluice.ingestion import Batch
 from sluice.upstream import UpstreamError, UpstreamUnavailable
@@ -17,6 +18,7 @@ from tests.http_server import (
     RESET,
     SHORT,
     SHORT_TIMEOUT,
+    TIMEOUT,
     TRICKLE,
     LocalServer,
     batch,
@@ -45,7 +47,10 @@ def test_ids_of_a_batch_are_called_once_each_at_the_same_time(server: LocalServe
     assert server.most_waiting == 3
 
 
-def test_first_call_of_each_batch_is_told_once_it_was_sent_and_no_sooner(server: LocalServer) -> None:
+def test_first_call_of_each_batch_is_told_once_it_was_sent_and_no_sooner(
+    server: LocalServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http_upstream, "TOGETHER", TIMEOUT)
     told: list[int] = []
 
     async def act() -> None:

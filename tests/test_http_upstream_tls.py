@@ -2,7 +2,8 @@
 
 import asyncio
 import ssl
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from functools import partial
 
 import pytest
@@ -10,26 +11,30 @@ import trustme
 
 from sluice.http_upstream import HttpUpstream
 from sluice.upstream import UpstreamUnavailable
-from tests.http_server import MAX_BYTES, LocalServer, batch, response
+from tests.http_server import MAX_BYTES, TIMEOUT, LocalServer, batch, keep_connections, response
 from tests.virtual import EPOCH
+
+
+@asynccontextmanager
+async def serving(
+    name: str, authority: trustme.CA, on_sent: Callable[[], object] = lambda: None
+) -> AsyncIterator[tuple[HttpUpstream, LocalServer]]:
+    """Run an upstream that has a certificate for `name`, and what calls it."""
+    server = LocalServer()
+    server.responses[200] = response(200, b'"hello"', "Connection: close")
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert(name).configure_cert(context)
+    listening = await asyncio.start_server(server.handle, "127.0.0.1", 0, ssl=context)
+    url = f"https://localhost:{listening.sockets[0].getsockname()[1]}/items/{{id}}"
+    async with listening, HttpUpstream(url, TIMEOUT, MAX_BYTES, lambda: EPOCH, on_sent=on_sent) as upstream:
+        yield upstream, server
 
 
 async def called(
     name: str, authority: trustme.CA, on_sent: Callable[[], object] = lambda: None
 ) -> tuple[object, list[bytes]]:
-    """Call an upstream that has a certificate for `name`; return the answer, and the requests that it saw."""
-    server = LocalServer()
-    server.responses[200] = response(200, b'"hello"')
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    authority.issue_cert(name).configure_cert(context)
-    listening = await asyncio.start_server(server.handle, "127.0.0.1", 0, ssl=context)
-    port = listening.sockets[0].getsockname()[1]
-    async with (
-        listening,
-        HttpUpstream(
-            f"https://localhost:{port}/items/{{id}}", 5.0, MAX_BYTES, lambda: EPOCH, on_sent=on_sent
-        ) as upstream,
-    ):
+    """Call such an upstream; return the answer, and the requests that it saw."""
+    async with serving(name, authority, on_sent) as (upstream, server):
         (answer,) = await upstream.process(batch(200))
     return answer, server.heads
 
@@ -74,6 +79,24 @@ def test_upstream_with_the_certificate_of_another_host_is_sent_nothing(authority
 
     assert isinstance(answer, UpstreamUnavailable)
     assert heads == []
+
+
+@pytest.mark.usefixtures("trusting")
+def test_connection_that_is_made_early_has_its_handshake_behind_it(
+    authority: trustme.CA, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep_connections(monkeypatch)
+
+    async def act() -> None:
+        async with serving("localhost", authority) as (upstream, server):
+            await upstream.process(batch(200))
+            upstream.prepare(1)
+            await server.until(lambda: server.connections >= 2)
+
+            assert await upstream.process(batch(200)) == [b'"hello"']
+            assert server.connections == 2
+
+    asyncio.run(act())
 
 
 @pytest.mark.usefixtures("trusting")
