@@ -140,14 +140,19 @@ class Service:
             rests = rests + 1 if all(map(self._rests, self.lanes.values())) else 0
 
     def _rests(self, lane: Lane) -> bool:
-        """Return whether nothing is about to happen: something runs, or nothing may start yet."""
+        """Return whether nothing is about to happen."""
+        return lane._decisions._taking is None and not self._may_start(lane)
+
+    def _may_start(self, lane: Lane) -> bool:
         now = self.clock.now()
-        return lane._decisions._taking is None and (lane.running is not None or lane.next_start(now) > now)
+        return lane.running is None and lane.next_start(now) <= now
 
     def submit(self, ids: Sequence[int], priority: str = "MEDIUM", lane: str | None = None) -> str:
         body = {"ids": list(ids), "priority": priority} | ({"lane": lane} if lane else {})
         response = self.client.post("/ingest", json=body)
         assert response.status_code == 200, response.text
+        # What may start at once has, so that whatever is asked next has one answer.
+        self.until(lambda: all(not self._may_start(each) for each in self.lanes.values()))
         return str(response.json()["ingestion_id"])
 
     def get(self, path: str) -> dict[str, Any]:
