@@ -2,8 +2,7 @@
 
 import asyncio
 import os
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
 from statistics import mean, quantiles
@@ -38,6 +37,13 @@ FAR = (1.2, 20, Target(0.99, 10))  # likewise: too long for connections to be ke
 DISTANCE = 0.05  # seconds each way
 
 
+class Sent(NamedTuple):
+    """When calls of a batch were sent, in seconds on the clock. The pace counts from the last."""
+
+    first: float
+    last: float
+
+
 class CountingJournal(MemoryJournal):
     """Notes when enough batches have ended."""
 
@@ -57,45 +63,57 @@ class CountingJournal(MemoryJournal):
         await super().append(events)
 
 
-async def dispatch(url: str, interval: float, batches: int) -> list[float]:
-    """Return when Sluice sent the first call of each of `batches` batches, from which the pace counts."""
+class Upstream(HttpUpstream):
+    """Notes when the calls of each batch are sent: the first, and the last of those that are notably later."""
+
+    def __init__(self, url: str, clock: SystemClock, note: Callable[[float], object] = lambda at: None) -> None:
+        super().__init__(url, 5.0, 65_536, clock.time, on_sent=self._on_call)
+        self.sent: list[Sent] = []
+        self._clock = clock
+        self._note = note
+
+    async def process(self, batch: Batch) -> list[object]:
+        """Call it."""
+        self.sent.append(Sent(0.0, 0.0))
+        return await super().process(batch)
+
+    def _on_call(self) -> None:
+        now = self._clock.now()
+        self.sent[-1] = Sent(self.sent[-1].first or now, now)
+        self._note(now)
+
+
+async def dispatch(url: str, interval: float, batches: int) -> list[Sent]:
+    """Return when Sluice sent the calls of each of `batches` batches."""
     journal = CountingJournal(batches)
     lane = Lane(journal, Pace(interval), 3)
-    sent: list[float] = []
-
-    def note() -> None:
-        sent.append(clock.now())
-        lane.pace.started(sent[-1])
-
     clock = SystemClock()
     retry = RetryPolicy(attempts=1, base=1.0, longest=60.0, longest_hold=600.0)
     async with (
-        HttpUpstream(url, 5.0, 65_536, time.time, on_sent=note) as upstream,
+        Upstream(url, clock, note=lane.pace.started) as upstream,
         Dispatcher(lane, upstream, clock, retry, Limits(30.0, 65_536)).running(grace=1.0),
     ):
         await lane.record(lane.accept([1] * (3 * batches), Priority.LOW, 0.0))
         await journal.done.wait()
-    return sent
+    return upstream.sent
 
 
-async def process_then_sleep(url: str, interval: float, batches: int) -> list[float]:
-    """Return when a naive loop sent the first call of each batch."""
-    clock = SystemClock()
-    sent: list[float] = []
+async def process_then_sleep(url: str, interval: float, batches: int) -> list[Sent]:
+    """Return when a naive loop sent the calls of each batch."""
     batch = Batch("an ingestion", (0, 1, 2), [1, 1, 1], ["a batch"] * 3)
-    async with HttpUpstream(url, 5.0, 65_536, time.time, on_sent=lambda: sent.append(clock.now())) as upstream:
+    async with Upstream(url, SystemClock()) as upstream:
         for _ in range(batches):
             await upstream.process(batch)
             await asyncio.sleep(interval)
-    return sent
+    return upstream.sent
 
 
-def row(who: str, name: str, interval: float, target: Target | None, starts: list[float]) -> list[str]:
+def row(who: str, name: str, interval: float, target: Target | None, sent: list[Sent]) -> list[str]:
     """Return the figures of one run, judged against the targets where there are any."""
-    gaps = [after - before for before, after in pairwise(starts)]
+    gaps = [after.first - before.last for before, after in pairwise(sent)]
     late = [1000 * (gap - interval) for gap in gaps]
     p99 = quantiles(late, n=100, method="inclusive")[98]
-    share = interval * len(gaps) / sum(gaps)
+    share = interval * len(gaps) / (sent[-1].first - sent[0].first)
     holds = target and verdict(min(gaps) >= interval and share >= target.share and p99 <= target.late)
     return [
         name,
