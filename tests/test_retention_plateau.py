@@ -76,10 +76,11 @@ async def sweep(journal: Journal) -> None:
 
 
 def size(settings: Settings) -> int:
-    """Return how much a journal keeps: the pages of a file, the rows of the tables of a database."""
+    """Return how much a journal keeps: the pages of a file that are in use, the rows of the tables of a database."""
     if settings.database_path:
-        ((pages,),) = rows(settings, "PRAGMA page_count")
-        return int(pages)
+        # How many more it has once needed, and will use again, depends on what was removed by when.
+        ((pages,),), ((free,),) = rows(settings, "PRAGMA page_count"), rows(settings, "PRAGMA freelist_count")
+        return int(pages) - int(free)
     counts = [rows(settings, f"SELECT count(*) FROM {table}") for table in TABLES]
     return sum(int(count) for ((count,),) in counts)
 
