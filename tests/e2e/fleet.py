@@ -12,8 +12,8 @@ from typing import Self
 
 import httpx
 
-from tests.e2e.fleet_upstream import PATIENCE, FleetUpstream, wait_until
-from tests.e2e.servers import spawn
+from tests.e2e.fleet_upstream import FleetUpstream
+from tests.e2e.servers import PATIENCE, spawn, wait_until
 
 WEB = "uvicorn main:app --port $PORT --log-level warning --timeout-graceful-shutdown 10"
 WORKER = "python -m sluice.worker"

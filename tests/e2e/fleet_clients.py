@@ -13,7 +13,8 @@ import httpx
 
 from tests.e2e.fleet import Member
 from tests.e2e.fleet_oracle import Sighting
-from tests.e2e.fleet_upstream import PATIENCE, FleetUpstream
+from tests.e2e.fleet_upstream import FleetUpstream
+from tests.e2e.servers import PATIENCE
 from tests.e2e.submissions import Acknowledged, Submission
 
 CLIENTS = 4

@@ -10,15 +10,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from itertools import pairwise
 
 from tests.e2e.fleet_oracle import FleetCall
-from tests.e2e.servers import ROOT
+from tests.e2e.servers import ROOT, wait_until
 
 DELAY = 0.05  # seconds that a call takes
-PATIENCE = 30.0  # seconds
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 ERROR = b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n"
 
@@ -84,15 +83,6 @@ def fleet_upstream(host: str = "127.0.0.1", slow: float = 0.0) -> Iterator[Fleet
         yield upstream
     finally:
         upstream.stop()
-
-
-def wait_until(is_true: Callable[[], bool], what: str, patience: float = PATIENCE) -> float:
-    """Return the seconds it took."""
-    began = time.monotonic()
-    while not is_true():
-        assert time.monotonic() - began < patience, f"not within {patience} s: {what}"
-        time.sleep(0.02)
-    return time.monotonic() - began
 
 
 async def _serve(host: str, slow: float) -> None:

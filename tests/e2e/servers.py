@@ -60,10 +60,7 @@ class Server(NamedTuple):
         return str(response.json()["ingestion_id"])
 
     def wait_until_complete(self, ingestion_id: str) -> None:
-        deadline = time.monotonic() + PATIENCE
-        while self.client.get(f"/status/{ingestion_id}").json()["status"] != "completed":
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+        wait_until(lambda: self.client.get(f"/status/{ingestion_id}").json()["status"] == "completed")
 
     def metric(self, name: str) -> float:
         """Return what `/metrics` has by this name, of all lanes together."""
@@ -84,11 +81,13 @@ class Server(NamedTuple):
         ]
 
 
-def wait_until(is_so: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not is_so():
-        assert time.monotonic() < deadline
+def wait_until(is_true: Callable[[], bool], what: str = "what was to happen", patience: float = PATIENCE) -> float:
+    """Return the seconds it took."""
+    began = time.monotonic()
+    while not is_true():
+        assert time.monotonic() - began < patience, f"not within {patience} s: {what}"
         time.sleep(0.01)
+    return time.monotonic() - began
 
 
 def gaps_of(slots: Starts, batches: Starts) -> list[float]:

@@ -28,8 +28,8 @@ from tests.e2e.fleet import (
 )
 from tests.e2e.fleet_clients import Clients, listed, wrong_results
 from tests.e2e.fleet_oracle import Record, Sleep, problems
-from tests.e2e.fleet_upstream import FleetUpstream, fleet_upstream, wait_until
-from tests.e2e.servers import held_port
+from tests.e2e.fleet_upstream import FleetUpstream, fleet_upstream
+from tests.e2e.servers import held_port, wait_until
 from tests.postgres import Mode, PostgresServer, postgres_server
 
 KILLS = int(os.environ.get("FLEET_KILLS", "20"))

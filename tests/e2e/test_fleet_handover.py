@@ -20,8 +20,8 @@ from tests.e2e.fleet import (
     submit,
     wait_until_completed,
 )
-from tests.e2e.fleet_upstream import FleetUpstream, fleet_upstream, wait_until
-from tests.e2e.servers import free_port, held_port, spawn
+from tests.e2e.fleet_upstream import FleetUpstream, fleet_upstream
+from tests.e2e.servers import free_port, held_port, spawn, wait_until
 from tests.postgres import PostgresServer, postgres_server
 
 INTERVAL = 1.0

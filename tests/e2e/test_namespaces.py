@@ -21,8 +21,8 @@ from tests.e2e.fleet import (
 )
 from tests.e2e.fleet_clients import listed, wrong_results
 from tests.e2e.fleet_oracle import Record, problems
-from tests.e2e.fleet_upstream import fleet_upstream, wait_until
-from tests.e2e.servers import BIN
+from tests.e2e.fleet_upstream import fleet_upstream
+from tests.e2e.servers import BIN, wait_until
 from tests.e2e.submissions import Acknowledged, Submission
 from tests.postgres import PostgresServer, postgres_server
 
