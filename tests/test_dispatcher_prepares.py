@@ -8,6 +8,7 @@ from sluice.events import Paused
 from sluice.models import Priority
 from sluice.quiet import LEAD
 from sluice.upstream import PreparedUpstream
+from tests.quiet import approximately
 from tests.virtual import TICK, Bench, RecordingUpstream, VirtualLoop
 
 
@@ -22,10 +23,6 @@ class PreparedRecordingUpstream(RecordingUpstream, PreparedUpstream):
 
     def prepare(self, count: int) -> None:
         self.prepared.append((asyncio.get_running_loop().time(), count))
-
-
-def approximately(*prepared: tuple[float, int]) -> list[object]:
-    return [pytest.approx(each, abs=TICK) for each in prepared]
 
 
 def test_upstream_prepares_for_as_many_ids_as_would_start_as_long_before_as_it_takes(loop: VirtualLoop) -> None:

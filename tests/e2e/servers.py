@@ -222,6 +222,16 @@ def answer_ok(handler: RecordingHandler) -> None:
     handler.wfile.write(b"ok")
 
 
+def answer_when(may_answer: threading.Event) -> Callable[[RecordingHandler], None]:
+    """Return what answers once that is set."""
+
+    def answer(handler: RecordingHandler) -> None:
+        may_answer.wait()
+        answer_ok(handler)
+
+    return answer
+
+
 def hang(handler: RecordingHandler) -> None:
     """Answer nothing for as long as somebody waits for it."""
     handler.rfile.read(1)

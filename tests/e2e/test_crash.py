@@ -31,8 +31,7 @@ from tests.e2e.servers import (
     CLOCKS,
     PATIENCE,
     PLAIN,
-    RecordingHandler,
-    answer_ok,
+    answer_when,
     client_of,
     gaps_of,
     held_port,
@@ -380,11 +379,7 @@ def test_first_start_after_a_crash_waits_for_the_interval_since_the_last(
     settings = {"DATABASE_URL": f"sqlite:///{tmp_path / 'sluice.db'}", "BATCH_INTERVAL": str(interval)}
     may_answer = threading.Event()
 
-    def answer(handler: RecordingHandler) -> None:
-        may_answer.wait()
-        answer_ok(handler)
-
-    with recording_upstream(1.5 if is_recorded else 0.0, answer) as upstream:
+    with recording_upstream(1.5 if is_recorded else 0.0, answer_when(may_answer)) as upstream:
         with serving(**settings, UPSTREAM_URL=upstream.url) as server:
             ingestion_id = server.submit([1, 2, 3, 4], "LOW")
             if is_recorded:

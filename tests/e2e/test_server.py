@@ -15,8 +15,7 @@ from tests.e2e.servers import (
     PLAIN,
     ROOT,
     ROUNDING,
-    RecordingHandler,
-    answer_ok,
+    answer_when,
     free_port,
     gaps_of,
     hang,
@@ -31,12 +30,11 @@ def test_upstream_sees_the_order_and_the_spacing() -> None:
     interval, delay = 0.5, 0.4
     may_answer = threading.Event()
 
-    def answer(handler: RecordingHandler) -> None:
-        may_answer.wait()
-        answer_ok(handler)
-
     settings = {"BATCH_INTERVAL": str(interval), "UPSTREAM_TIMEOUT": "300"}
-    with recording_upstream(delay, answer) as upstream, serving(**settings, UPSTREAM_URL=upstream.url) as server:
+    with (
+        recording_upstream(delay, answer_when(may_answer)) as upstream,
+        serving(**settings, UPSTREAM_URL=upstream.url) as server,
+    ):
         server.submit([1, 2, 3, 4, 5, 6], "MEDIUM")
         wait_until(lambda: len(upstream.calls) == 3)
         low = server.submit([31, 32, 33, 34], "LOW")
@@ -78,12 +76,8 @@ def test_sigterm_finishes_the_batch_answers_the_request_in_flight_and_exits_with
     settings = {"BATCH_INTERVAL": "0.2", "UPSTREAM_TIMEOUT": "300", "SHUTDOWN_GRACE": "300"}
     may_answer = threading.Event()
 
-    def answer(handler: RecordingHandler) -> None:
-        may_answer.wait()
-        answer_ok(handler)
-
     with (
-        recording_upstream(answer=answer) as upstream,
+        recording_upstream(answer=answer_when(may_answer)) as upstream,
         serving(**settings, UPSTREAM_URL=upstream.url) as server,
         socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE) as connection,
     ):
